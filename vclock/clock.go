@@ -42,14 +42,26 @@ func (c Clock) Empty() bool { return len(c.vector) == 0 && len(c.cloud) == 0 }
 // Len is the number of entries (vector plus cloud): what its encoding costs.
 func (c Clock) Len() int { return len(c.vector) + len(c.cloud) }
 
-// base is the highest counter of actor below which there is no gap.
+// base is the highest counter of a up to which there is no gap, 0 where there is none.
 func (c Clock) base(a Actor) uint64 {
-	for _, d := range c.vector {
-		if d.Actor == a {
-			return d.Counter
-		}
+	if i, found := find(c.vector, a); found {
+		return c.vector[i].Counter
 	}
 	return 0
+}
+
+// find is a's place in a sorted vector, and whether it has an entry there.
+func find(vector []Dot, a Actor) (int, bool) {
+	low, high := 0, len(vector)
+	for low < high {
+		mid := int(uint(low+high) >> 1)
+		if vector[mid].Actor < a {
+			low = mid + 1
+		} else {
+			high = mid
+		}
+	}
+	return low, low < len(vector) && vector[low].Actor == a
 }
 
 // Contains tells whether the clock has seen d.
@@ -69,19 +81,14 @@ func (c Clock) Contains(d Dot) bool {
 
 // Covers tells whether c has seen every dot of o.
 func (c Clock) Covers(o Clock) bool {
+	mine := c.vector
 	for _, d := range o.vector {
-		b := c.base(d.Actor)
-		if d.Counter <= b {
-			continue
+		for len(mine) > 0 && mine[0].Actor < d.Actor {
+			mine = mine[1:]
 		}
-		// The rest may be in the cloud, one by one. The cloud is finite, so a wide gap fails fast.
-		if d.Counter-b > uint64(len(c.cloud)) {
+		// The counter that follows an entry is never in the cloud, so an entry that is lower lacks at least that one.
+		if len(mine) == 0 || mine[0].Actor != d.Actor || mine[0].Counter < d.Counter {
 			return false
-		}
-		for n := b + 1; n <= d.Counter; n++ {
-			if !c.Contains(Dot{d.Actor, n}) {
-				return false
-			}
 		}
 	}
 	for _, d := range o.cloud {
@@ -100,28 +107,43 @@ func (c Clock) Equal(o Clock) bool {
 // Next is the counter that actor's next dot for this key has: one more than any counter the clock has seen from it.
 func (c Clock) Next(a Actor) uint64 {
 	n := c.base(a)
-	for _, d := range c.cloud {
+	for _, d := range c.cloud { // sorted, so the last one of an actor is its highest
 		if d.Actor == a {
-			n = max(n, d.Counter)
+			n = d.Counter
 		}
 	}
 	return n + 1
 }
 
+// highest is the highest counter of any actor.
+func (c Clock) highest() uint64 {
+	n := uint64(0)
+	for _, dots := range [2][]Dot{c.vector, c.cloud} {
+		for _, d := range dots {
+			n = max(n, d.Counter)
+		}
+	}
+	return n
+}
+
 // With returns the clock with d added.
 func (c Clock) With(d Dot) Clock {
-	if d.Counter == 0 || c.Contains(d) {
+	switch {
+	case d.Counter == 0 || c.Contains(d):
 		return c
+	case len(c.cloud) == 0 && d.Counter == c.base(d.Actor)+1:
+		return Clock{vector: joinVectors(c.vector, []Dot{d})}
 	}
 	return normalise(c.vector, append(slices.Clone(c.cloud), d))
 }
 
-// Join is the union of both clocks. It is commutative, associative and idempotent.
+// Join is the union of both clocks. It is commutative, associative and idempotent. It allocates only where neither
+// covers the other.
 func (c Clock) Join(o Clock) Clock {
 	switch {
-	case o.Empty() || c.Equal(o):
+	case c.Covers(o):
 		return c
-	case c.Empty():
+	case o.Covers(c):
 		return o
 	case len(c.cloud) == 0 && len(o.cloud) == 0:
 		return Clock{vector: joinVectors(c.vector, o.vector)}
@@ -161,15 +183,15 @@ func joinVectors(a, b []Dot) []Dot {
 	return append(append(out, a...), b...)
 }
 
-// normalise folds a cloud (unsorted, owned by the callee) into a sorted vector wherever gaps close. The vector is copied
-// before it is changed.
+// normalise folds a cloud (in any order, with repeats; its array is reused) into a sorted vector wherever gaps close. The
+// vector is copied before it is changed.
 func normalise(vector, cloud []Dot) Clock {
 	slices.SortFunc(cloud, Dot.Compare)
 	cloud = slices.Compact(cloud)
 	owned := false
 	keep := cloud[:0]
 	for _, d := range cloud {
-		i, found := slices.BinarySearchFunc(vector, d.Actor, func(e Dot, a Actor) int { return cmp.Compare(e.Actor, a) })
+		i, found := find(vector, d.Actor)
 		base := uint64(0)
 		if found {
 			base = vector[i].Counter

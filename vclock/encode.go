@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // The canonical form of an object, on disk and on the wire (equal objects have equal bytes, on every node):
@@ -63,39 +64,37 @@ func EncodedSize(o Object) int {
 	return n
 }
 
+// minSibling is the least that an encoded sibling takes: flags, dot, time and two lengths.
+const minSibling = 1 + 9 + 8 + 1 + 1
+
+// small holds the parts of a usual object, so that decoding it allocates once: one sibling, and the clock entries of three
+// owners and one more store incarnation.
+type small struct {
+	dots    [4]Dot
+	sibling [1]Sibling
+}
+
 // DecodeObject reads an encoded object. Values alias b, which must not change while the object is used. Anything that is
-// not canonical fails with an error that wraps ErrCorrupt; memory is bounded by len(b).
+// not canonical fails with an error that wraps ErrCorrupt; memory is bounded by a small multiple of len(b).
 func DecodeObject(b []byte) (Object, error) {
-	r := reader{b: b}
+	r := reader{b: b, small: new(small)}
 	if v := r.byte(); v != formatVersion && r.err == nil {
 		return Object{}, fmt.Errorf("%w: object format %d, this build reads %d", ErrCorrupt, v, formatVersion)
 	}
-	var o Object
-	o.Clock = r.clock()
-	n := r.count(19) // a sibling takes at least this many bytes
-	if n > 0 {
+	o := Object{Clock: r.clock()}
+	switch n := r.count(minSibling); n {
+	case 0:
+	case 1:
+		o.Siblings = r.small.sibling[:]
+	default:
 		o.Siblings = make([]Sibling, n)
 	}
 	for i := range o.Siblings {
 		s := &o.Siblings[i]
-		flags := r.byte()
-		if flags&^(flagTombstone|flagExpiry) != 0 {
-			r.fail("unknown sibling flags")
-		}
-		s.Tombstone = flags&flagTombstone != 0
-		s.Dot = r.dot()
-		s.Time = r.uint64()
-		if flags&flagExpiry != 0 {
-			if s.Expiry = r.uint64(); s.Expiry == 0 {
-				r.fail("expiry of zero")
-			}
-		}
-		s.ContentType = contentType(r.bytes())
-		s.Value = r.bytes()
-		if r.err != nil {
-			break
-		}
+		r.sibling(s)
 		switch {
+		case r.err != nil:
+			return Object{}, r.err
 		case s.Tombstone && (len(s.Value) > 0 || s.ContentType != ""):
 			r.fail("tombstone with a value")
 		case !o.Clock.Contains(s.Dot):
@@ -107,10 +106,26 @@ func DecodeObject(b []byte) (Object, error) {
 	if r.err == nil && len(r.b) != 0 {
 		r.fail("trailing bytes")
 	}
+	if r.err == nil && repeated(o.Siblings) {
+		r.fail("dot of two siblings")
+	}
 	if r.err != nil {
 		return Object{}, r.err
 	}
 	return o, nil
+}
+
+// repeated tells whether two siblings have the same dot.
+func repeated(siblings []Sibling) bool {
+	if len(siblings) < 2 {
+		return false
+	}
+	dots := make([]Dot, len(siblings))
+	for i := range siblings {
+		dots[i] = siblings[i].Dot
+	}
+	slices.SortFunc(dots, Dot.Compare)
+	return len(slices.Compact(dots)) < len(siblings)
 }
 
 // contentType avoids a string allocation for the types that nearly all values have.
@@ -153,10 +168,20 @@ func appendClock(dst []byte, c Clock) []byte {
 // AppendClock appends the canonical encoding of a clock: equal clocks, equal bytes.
 func AppendClock(dst []byte, c Clock) []byte { return appendClock(dst, c) }
 
+// DecodeClock reads a clock off the front of b and returns what follows it. Anything that is not canonical fails with an
+// error that wraps ErrCorrupt; memory is bounded by a small multiple of len(b), and b is not kept.
+func DecodeClock(b []byte) (Clock, []byte, error) {
+	r := reader{b: b}
+	c := r.clock()
+	return c, r.b, r.err
+}
+
 // reader takes canonical pieces off a buffer and keeps the first error.
 type reader struct {
-	b   []byte
-	err error
+	b     []byte
+	err   error
+	small *small // room for what is read, nil = none
+	used  int    // dots of small that are taken
 }
 
 func (r *reader) fail(why string) {
@@ -210,7 +235,13 @@ func (r *reader) count(size int) int {
 	return int(n)
 }
 
-func (r *reader) bytes() []byte { return r.take(r.uvarint()) }
+func (r *reader) bytes() []byte {
+	n := r.uvarint()
+	if n == 0 {
+		return nil
+	}
+	return r.take(n)
+}
 
 func (r *reader) dot() Dot {
 	d := Dot{Actor(r.uint64()), r.uvarint()}
@@ -220,16 +251,29 @@ func (r *reader) dot() Dot {
 	return d
 }
 
+// room is a slice of n dots, in the reader's small space where they fit.
+func (r *reader) room(n int) []Dot {
+	if r.small == nil || n > len(r.small.dots)-r.used {
+		return make([]Dot, n)
+	}
+	out := r.small.dots[r.used : r.used+n : r.used+n]
+	r.used += n
+	return out
+}
+
 func (r *reader) dots() []Dot {
-	n := r.count(9)
+	n := r.count(9) // a dot takes at least this many bytes
 	if n == 0 {
 		return nil
 	}
-	out := make([]Dot, n)
+	out := r.room(n)
 	for i := range out {
 		out[i] = r.dot()
 		if i > 0 && out[i-1].Compare(out[i]) >= 0 {
 			r.fail("dots out of order")
+		}
+		if r.err != nil {
+			return nil
 		}
 	}
 	return out
@@ -243,7 +287,7 @@ func (r *reader) clock() Clock {
 		}
 	}
 	for _, d := range c.cloud {
-		if d.Counter <= c.base(d.Actor)+1 {
+		if d.Counter-1 <= c.base(d.Actor) { // a counter is never 0 here
 			r.fail("cloud dot that belongs in the vector")
 		}
 	}
@@ -251,4 +295,21 @@ func (r *reader) clock() Clock {
 		return Clock{}
 	}
 	return c
+}
+
+func (r *reader) sibling(s *Sibling) {
+	flags := r.byte()
+	if flags&^(flagTombstone|flagExpiry) != 0 {
+		r.fail("unknown sibling flags")
+	}
+	s.Tombstone = flags&flagTombstone != 0
+	s.Dot = r.dot()
+	s.Time = r.uint64()
+	if flags&flagExpiry != 0 {
+		if s.Expiry = r.uint64(); s.Expiry == 0 {
+			r.fail("expiry of zero")
+		}
+	}
+	s.ContentType = contentType(r.bytes())
+	s.Value = r.bytes()
 }

@@ -91,16 +91,6 @@ func (o Object) MaxTime() uint64 {
 	return o.Siblings[0].Time // newest first
 }
 
-// Context is what a reader of the whole object has been shown: hand it back on the write that replaces it.
-func (o Object) Context() Context { return Context{Clock: o.Clock, Time: o.MaxTime()} }
-
-// Context is the causal past of a client: the dots that it has seen, and the newest timestamp among them, so that
-// the write which replaces them is later than all of them.
-type Context struct {
-	Clock Clock
-	Time  uint64
-}
-
 // Put returns the object after a write by actor with causal context ctx, and the dot it minted: the siblings that ctx
 // covers are gone, everything concurrent stays, and s is added under a new dot. The caller sets every field of s but Dot;
 // s.Time must be greater than every timestamp of what it replaces (the object's and the context's).
@@ -119,12 +109,13 @@ func (o Object) Put(actor Actor, ctx Clock, s Sibling) (Object, Dot) {
 }
 
 // Merge joins what two replicas know. A sibling stays if both hold it, or if one holds it and the other has never seen its
-// dot; one that the other has seen and no longer holds was replaced. Commutative, associative and idempotent.
+// dot; one that the other has seen and no longer holds was replaced. Commutative, associative and idempotent. Where one side
+// adds nothing to the other, that other is returned as it is, without allocating.
 func Merge(a, b Object) Object {
 	switch {
-	case b.Empty():
+	case a.includes(b):
 		return a
-	case a.Empty():
+	case b.includes(a):
 		return b
 	}
 	out := Object{Clock: a.Clock.Join(b.Clock), Siblings: make([]Sibling, 0, len(a.Siblings)+len(b.Siblings))}
@@ -142,6 +133,21 @@ func Merge(a, b Object) Object {
 	return out
 }
 
+// includes tells whether merging b into o changes nothing: o has seen all that b has, and b has replaced nothing that o
+// still holds.
+func (o Object) includes(b Object) bool {
+	if !o.Clock.Covers(b.Clock) {
+		return false
+	}
+	for i := range o.Siblings {
+		if d := o.Siblings[i].Dot; b.Clock.Contains(d) && !b.holds(d) {
+			return false
+		}
+	}
+	return true
+}
+
+// holds tells whether d is the dot of a sibling.
 func (o Object) holds(d Dot) bool {
 	for i := range o.Siblings {
 		if o.Siblings[i].Dot == d {

@@ -1,0 +1,18 @@
+// Package check judges what clients of a key-value store have seen. It takes a history of operations, whoever made it,
+// and tells which promises it breaks, each with the few operations that prove it. It knows nothing of how the store works: values,
+// contexts and times are all it looks at, so it judges a model, a cluster in one process or real machines alike.
+//
+// The rules, for each key by itself:
+//
+//   - lost, stale, zombie, phantom, rejected, duplicate, diverged: the final versions are exactly those writes that no
+//     acknowledged write has replaced, and no read shows anything else;
+//   - quorum: a strict read includes every strict write that was acknowledged before the read began;
+//   - backwards: a strict read includes whatever a strict read that finished before it began has included;
+//   - session: a read with a context, or in a session, is at least as new as it asked for.
+//
+// A write with a context replaces exactly what the context covers. A read's context covers the versions that it showed and all that
+// those replaced; a write's context covers the write, and what the write replaced. From this the set of writes that each
+// write has replaced is known exactly, with two exceptions, where the package keeps a lower and an upper bound and never
+// raises a false alarm: writes without a context replace whatever their coordinator held, and a read does not name the deletes
+// that it knows of. Histories with few of either are judged most sharply.
+package check

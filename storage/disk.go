@@ -1,0 +1,362 @@
+package storage
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+)
+
+// ErrFailed marks a store whose disk failed in a way that cannot be retried: every write is refused until it is opened again.
+var ErrFailed = errors.New("store has failed and refuses writes")
+
+// backlog is how many unsynced bytes a journal may gather before it is synced without being asked: it bounds the pause
+// when the journal is rotated.
+const backlog = 8 << 20
+
+// disk is what goleveldb writes to: a storage that closes the gaps in when goleveldb syncs.
+//
+//   - It knows which journals are open and how far each is synced, so that one call can sync all that was written.
+//   - Before a new journal is created, the one before is synced; likewise before one is closed. No record is ever lost while a
+//     later one is kept.
+//   - The directory is synced when a journal is first synced, and before a manifest names new tables: a file without its name
+//     is lost.
+//   - The first failure of an fsync, or of a write to a journal or manifest, is kept. Nothing is written or synced after it.
+type disk struct {
+	storage.Storage
+	syncDir   func() error
+	retire    func(*journal) error // syncs a journal that gets no more records
+	onBacklog func()               // told when backlog unsynced bytes have gathered; must not block
+
+	mu    sync.Mutex
+	open  []*journal      // in order of creation
+	sizes map[int64]int64 // bytes of each journal on disk, by file number
+	drops []string        // what goleveldb logged as dropped while it opened, at most maxDrops
+
+	unnamed      atomic.Bool // a table was made since the directory was last synced for one
+	failure      atomic.Pointer[error]
+	journalSyncs histogram // what group commits take
+	otherSyncs   histogram // tables, manifests and the directory
+}
+
+const maxDrops = 20
+
+// directorySyncer is implemented by backends whose directory must be synced. Files in a directory do; memory need not.
+type directorySyncer interface{ SyncDir() error }
+
+func newDisk(s storage.Storage) *disk {
+	d := &disk{Storage: s, sizes: map[int64]int64{}, onBacklog: func() {}, syncDir: func() error { return nil }}
+	if ds, ok := s.(directorySyncer); ok {
+		d.syncDir = ds.SyncDir
+	}
+	d.retire = (*journal).sync
+	return d
+}
+
+// fileDisk adds the directory sync to goleveldb's file storage.
+type fileDisk struct {
+	storage.Storage
+	path string
+}
+
+func (f fileDisk) SyncDir() error { return syncDir(f.path) }
+
+// failed is the first failure, nil while there is none.
+func (d *disk) failed() error {
+	if p := d.failure.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// fail keeps the first failure and returns it.
+func (d *disk) fail(doing string, err error) error {
+	err = fmt.Errorf("%w: %s: %w", ErrFailed, doing, err)
+	d.failure.CompareAndSwap(nil, &err)
+	return d.failed()
+}
+
+// fsync runs one sync unless the store has failed, times it, and keeps its failure.
+func (d *disk) fsync(h *histogram, doing string, sync func() error) error {
+	if err := d.failed(); err != nil {
+		return err
+	}
+	start := time.Now()
+	err := sync()
+	h.observe(time.Since(start))
+	if err != nil {
+		return d.fail(doing, err)
+	}
+	return nil
+}
+
+// Create opens a file for goleveldb. All earlier journals are synced before a new one exists; goleveldb holds its write lock
+// here but none that readers need, which is why this is not left to Close.
+func (d *disk) Create(fd storage.FileDesc) (storage.Writer, error) {
+	if err := d.failed(); err != nil {
+		return nil, err
+	}
+	if fd.Type == storage.TypeJournal {
+		if err := d.each(d.retire); err != nil {
+			return nil, err
+		}
+	}
+	w, err := d.Storage.Create(fd)
+	if err != nil {
+		return nil, fmt.Errorf("create %s: %w", fd, err)
+	}
+	if fd.Type != storage.TypeJournal {
+		return &file{Writer: w, d: d, fd: fd}, nil
+	}
+	j := &journal{d: d, w: w, fd: fd}
+	d.mu.Lock()
+	d.open = append(d.open, j)
+	d.sizes[fd.Num] = 0
+	d.mu.Unlock()
+	return j, nil
+}
+
+// Remove deletes a file.
+func (d *disk) Remove(fd storage.FileDesc) error {
+	if err := d.failed(); err != nil {
+		return err
+	}
+	err := d.Storage.Remove(fd)
+	if err == nil && fd.Type == storage.TypeJournal {
+		d.mu.Lock()
+		delete(d.sizes, fd.Num)
+		d.mu.Unlock()
+	}
+	return err
+}
+
+// SetMeta names the manifest in use. Its failure is final, since it may be that of an fsync.
+func (d *disk) SetMeta(fd storage.FileDesc) error {
+	if err := d.failed(); err != nil {
+		return err
+	}
+	if err := d.Storage.SetMeta(fd); err != nil {
+		return d.fail("name "+fd.String(), err)
+	}
+	return nil
+}
+
+// Log passes goleveldb's log on, and keeps what it says about dropped records.
+func (d *disk) Log(s string) {
+	if strings.HasPrefix(s, "journal@drop") || strings.Contains(s, "(skipped)") {
+		d.mu.Lock()
+		if len(d.drops) < maxDrops {
+			d.drops = append(d.drops, s)
+		}
+		d.mu.Unlock()
+	}
+	d.Storage.Log(s)
+}
+
+// syncJournals makes everything durable that was written to any journal before the call.
+func (d *disk) syncJournals() error {
+	if err := d.each((*journal).sync); err != nil {
+		return err
+	}
+	// A journal that a rotation has just taken off the list was synced first, or the failure is kept.
+	return d.failed()
+}
+
+// each calls fn for the open journals, oldest first, and stops at the first error.
+func (d *disk) each(fn func(*journal) error) error {
+	var space [4]*journal
+	d.mu.Lock()
+	open := append(space[:0], d.open...)
+	d.mu.Unlock()
+	for _, j := range open {
+		if err := fn(j); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clean tells whether everything that was written to a journal is synced.
+func (d *disk) clean() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, j := range d.open {
+		if j.written.Load() != j.synced.Load() {
+			return false
+		}
+	}
+	return d.failed() == nil
+}
+
+// journalBytes is the size of the journals on disk.
+func (d *disk) journalBytes() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var n int64
+	for _, size := range d.sizes {
+		n += size
+	}
+	for _, j := range d.open {
+		n += j.written.Load()
+	}
+	return n
+}
+
+// dropped is what goleveldb said it dropped.
+func (d *disk) dropped() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.drops)
+}
+
+// lasting lists the journals and manifests with their sizes: what a clean stop leaves and the next start checks. Tables are
+// listed by the manifest and checked by goleveldb.
+func (d *disk) lasting() (map[string]int64, error) {
+	fds, err := d.Storage.List(storage.TypeJournal | storage.TypeManifest)
+	if err != nil {
+		return nil, fmt.Errorf("list files: %w", err)
+	}
+	slices.SortFunc(fds, func(a, b storage.FileDesc) int { return cmp.Compare(a.Num, b.Num) })
+	out := make(map[string]int64, len(fds))
+	for _, fd := range fds {
+		r, err := d.Storage.Open(fd)
+		if err != nil {
+			return nil, fmt.Errorf("open %s: %w", fd, err)
+		}
+		size, err := r.Seek(0, 2)
+		if cerr := r.Close(); err == nil {
+			err = cerr
+		}
+		if err != nil {
+			return nil, fmt.Errorf("size of %s: %w", fd, err)
+		}
+		out[fd.String()] = size
+	}
+	return out, nil
+}
+
+// file is a table or a manifest.
+type file struct {
+	storage.Writer
+	d  *disk
+	fd storage.FileDesc
+}
+
+func (f *file) Write(p []byte) (int, error) {
+	if err := f.d.failed(); err != nil {
+		return 0, err
+	}
+	if f.fd.Type != storage.TypeManifest {
+		return f.Writer.Write(p)
+	}
+	// goleveldb commits one after the other, so nobody else is about to name the same tables.
+	if f.d.unnamed.Swap(false) {
+		if err := f.d.fsync(&f.d.otherSyncs, "sync directory", f.d.syncDir); err != nil {
+			return 0, err
+		}
+	}
+	n, err := f.Writer.Write(p)
+	if err != nil {
+		err = f.d.fail("write "+f.fd.String(), err) // goleveldb never writes to this manifest again
+	}
+	return n, err
+}
+
+func (f *file) Sync() error {
+	if err := f.d.fsync(&f.d.otherSyncs, "sync "+f.fd.String(), f.Writer.Sync); err != nil {
+		return err
+	}
+	if f.fd.Type == storage.TypeTable {
+		f.d.unnamed.Store(true)
+	}
+	return nil
+}
+
+// journal is an open write-ahead log.
+type journal struct {
+	d  *disk
+	w  storage.Writer
+	fd storage.FileDesc
+
+	written atomic.Int64 // bytes handed to the kernel
+	synced  atomic.Int64 // bytes known to be on disk; stored under mu
+
+	mu     sync.Mutex // held through an fsync and through closing
+	named  bool       // the directory was synced
+	closed bool
+}
+
+func (j *journal) Write(p []byte) (int, error) {
+	if err := j.d.failed(); err != nil {
+		return 0, err
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	n, err := j.w.Write(p)
+	total := j.written.Add(int64(n))
+	if err != nil {
+		return n, j.d.fail("write "+j.fd.String(), err)
+	}
+	if unsynced := total - j.synced.Load(); unsynced >= backlog && unsynced-int64(n) < backlog {
+		j.d.onBacklog()
+	}
+	return n, nil
+}
+
+// Sync is called by goleveldb for a synced write.
+func (j *journal) Sync() error { return j.sync() }
+
+func (j *journal) sync() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.syncLocked()
+}
+
+// syncLocked makes everything durable that was written before the call. Under mu, so that one who comes while an fsync runs waits
+// for it, and closing cannot pull the file away.
+func (j *journal) syncLocked() error {
+	written := j.written.Load()
+	if j.closed || written == j.synced.Load() {
+		return j.d.failed()
+	}
+	if err := j.d.fsync(&j.d.journalSyncs, "sync "+j.fd.String(), j.w.Sync); err != nil {
+		return err
+	}
+	if !j.named {
+		if err := j.d.fsync(&j.d.otherSyncs, "sync directory", j.d.syncDir); err != nil {
+			return err
+		}
+		j.named = true
+	}
+	j.synced.Store(written)
+	return nil
+}
+
+// Close retires the journal. goleveldb ignores the error; the failure is kept all the same.
+func (j *journal) Close() error {
+	err := j.d.retire(j)
+	j.mu.Lock()
+	if !j.closed {
+		j.closed = true
+		if cerr := j.w.Close(); err == nil {
+			err = cerr
+		}
+	}
+	j.mu.Unlock()
+
+	d := j.d
+	d.mu.Lock()
+	d.open = slices.DeleteFunc(d.open, func(o *journal) bool { return o == j })
+	if _, there := d.sizes[j.fd.Num]; there {
+		d.sizes[j.fd.Num] = j.written.Load()
+	}
+	d.mu.Unlock()
+	return err
+}

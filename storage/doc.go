@@ -1,0 +1,20 @@
+// Package storage keeps one node's objects, hints and settings in one goleveldb database, and tells truthfully what is on
+// disk. It knows nothing of other nodes.
+//
+// What it promises, and how:
+//
+//   - A write that has returned survives a crash of the process: the record was handed to the kernel. A write that Sync has
+//     reported survives power loss: one fsync of the journal serves all that wait (group commit). goleveldb itself neither
+//     syncs a journal that it rotates out nor the directory that names a new one; the layer below it here (disk.go) does both.
+//   - The journals form a prefix: no record of a later journal is ever written before all of the earlier one is synced. So a
+//     crash takes away the newest unsynced writes, never something in between.
+//   - Every object carries an xxhash64 above the database's own checksums. A damaged object is an error, never not-found.
+//   - A failed fsync is final: the store refuses every later write, since the kernel may have dropped the pages
+//     (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020). Reads go on.
+//   - The incarnation (the actor of every dot minted here) is used again only after a clean Close of a healthy store whose
+//     files were left alone since. In every other case a new one is minted, so that no dot is ever issued twice.
+//   - The object cache is never older than the database.
+//
+// Keys start with one byte that names their space (keys.go). Objects and hints continue with the key's token, so that a
+// partition is one contiguous range.
+package storage

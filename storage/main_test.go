@@ -1,0 +1,107 @@
+package storage
+
+import (
+	"fmt"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/rondodb/rondo/internal/memdisk"
+	"github.com/rondodb/rondo/ring"
+	"github.com/rondodb/rondo/vclock"
+)
+
+func TestMain(m *testing.M) {
+	// goleveldb's pool drainer outlives Close by a second.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
+}
+
+const testPartitions = 16
+
+// small is a configuration that rotates its journal often and keeps no cache.
+func small(t testing.TB, disk *memdisk.Disk) Config {
+	return Config{Dir: t.TempDir(), Backend: disk, WriteBuffer: 16 << 10, BlockCacheBytes: 1 << 20, CacheBytes: -1}
+}
+
+func mustOpen(t testing.TB, cfg Config) *Store {
+	t.Helper()
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetPartitions(testPartitions); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func mustClose(t testing.TB, s *Store) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wait makes a Sync blocking.
+func wait(s *Store) error {
+	done := make(chan error, 1)
+	s.Sync(func(err error) { done <- err })
+	return <-done
+}
+
+// put writes a value over all that is there.
+func put(s *Store, key ring.Key, value string) ([]byte, error) {
+	object, _, err := s.Update(key, func(o vclock.Object) (vclock.Object, error) {
+		o, _ = o.Put(s.Incarnation(), o.Clock, vclock.Sibling{Time: o.MaxTime() + 1, Value: []byte(value)})
+		return o, nil
+	})
+	return object, err
+}
+
+func mustPut(t testing.TB, s *Store, key ring.Key, value string) []byte {
+	t.Helper()
+	object, err := put(s, key, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return object
+}
+
+// object encodes one value written by actor as its n-th write of the key.
+func object(actor vclock.Actor, n int, value string) []byte {
+	var o vclock.Object
+	for i := range n {
+		o, _ = o.Put(actor, o.Clock, vclock.Sibling{Time: uint64(i + 1), Value: []byte(value)})
+	}
+	return vclock.AppendObject(nil, o)
+}
+
+// values are the values of an encoded object, newest first.
+func values(t testing.TB, object []byte) []string {
+	t.Helper()
+	if object == nil {
+		return nil
+	}
+	o, err := vclock.DecodeObject(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for _, s := range o.Siblings {
+		out = append(out, string(s.Value))
+	}
+	return out
+}
+
+func wantValues(t testing.TB, s *Store, key ring.Key, want ...string) {
+	t.Helper()
+	got, _, err := s.Get(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(values(t, got)), fmt.Sprint(want); got != want {
+		t.Fatalf("%q holds %.60s, want %.60s", key.Name, got, want)
+	}
+}
+
+func testKey(i int) ring.Key { return ring.NewKey("b", fmt.Sprintf("key-%05d", i)) }

@@ -1,0 +1,240 @@
+package storage
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/syndtr/goleveldb/leveldb"
+	lderrors "github.com/syndtr/goleveldb/leveldb/errors"
+	"github.com/syndtr/goleveldb/leveldb/storage"
+
+	"github.com/rondodb/rondo/ring"
+	"github.com/rondodb/rondo/vclock"
+)
+
+// Errors of this package, to be found by errors.Is; ErrFailed is in disk.go.
+var (
+	ErrClosed     = errors.New("store is closed")
+	ErrCorrupt    = errors.New("stored data is damaged")                // what was asked for is there but cannot be trusted
+	ErrDamaged    = errors.New("store opened with less than it held")   // Healthy, until ClearDamage
+	ErrLocked     = errors.New("data directory is in use")              // by another process, or twice by this one
+	ErrForeign    = errors.New("not a data directory that can be used") // unknown format, or somebody else's files
+	ErrPartitions = errors.New("partition count")                       // not set yet, or different from before
+)
+
+// Config says where the data is and how much memory it may take. The zero value of every field but Dir is its default.
+type Config struct {
+	Dir             string       // data directory, created if missing
+	Logger          *slog.Logger // nil = silent
+	CacheBytes      int64        // object cache, outside of the Go heap; default 128 MiB, at least 32 MiB, negative = none
+	BlockCacheBytes int          // default 32 MiB
+	WriteBuffer     int          // bytes of a memory table; default 32 MiB; up to three are held
+	// LastWriteWins tells which buckets keep only the newest sibling. It is called for every write and must be fast; nil =
+	// none.
+	LastWriteWins func(bucket string) bool
+	// Backend replaces the files in Dir/db, for tests. The caller closes it.
+	Backend storage.Storage
+
+	adjust func(*disk) // tests plant faults here
+}
+
+func (c *Config) validate() error {
+	if c.Dir == "" {
+		return errors.New("data directory is not set")
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.LastWriteWins == nil {
+		c.LastWriteWins = func(string) bool { return false }
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 128 << 20
+	}
+	if c.BlockCacheBytes == 0 {
+		c.BlockCacheBytes = 32 << 20
+	}
+	if c.WriteBuffer == 0 {
+		c.WriteBuffer = 32 << 20
+	}
+	if c.BlockCacheBytes < 0 || c.WriteBuffer < 0 {
+		return fmt.Errorf("negative size: block cache %d, write buffer %d", c.BlockCacheBytes, c.WriteBuffer)
+	}
+	return nil
+}
+
+const stripes = 4096
+
+// stripe serialises the writes of the keys whose tokens fall on it.
+type stripe struct {
+	sync.Mutex
+	generation atomic.Uint64 // of the writes that have ended; see objectCache
+}
+
+// Store is one node's database. All methods are safe for concurrent use.
+type Store struct {
+	cfg      Config
+	log      *slog.Logger
+	dir      *directory
+	disk     *disk
+	backend  storage.Storage // nil where the caller owns it
+	db       *leveldb.DB
+	cache    *objectCache
+	sync     *syncer
+	gate     *gate
+	stripes  [stripes]stripe
+	scratch  sync.Pool
+	count    counters
+	settling sync.Mutex // SetPartitions
+
+	incarnation vclock.Actor
+	unclean     bool         // this start found no clean stop
+	lenient     bool         // goleveldb refused a strict open
+	partitions  atomic.Int64 // 0 = not set yet
+	damage      atomic.Pointer[string]
+
+	live       liveKeys
+	background sync.WaitGroup
+	stopping   chan struct{}
+}
+
+// NodeID is this node's identity: minted with the directory, kept in its node.json.
+func (s *Store) NodeID() ring.NodeID { return s.dir.id }
+
+// Incarnation is the actor of the dots that this run of the store mints.
+func (s *Store) Incarnation() vclock.Actor { return s.incarnation }
+
+// Get reads the object from the cache or the disk. A key never written is a nil object with digest 0. An object that cannot be
+// trusted is an error that wraps ErrCorrupt. The bytes are the caller's to keep, not to change.
+func (s *Store) Get(key ring.Key) (object []byte, digest uint64, err error) {
+	if object, digest, ok := s.TryGet(key); ok {
+		return object, digest, nil
+	}
+	if !s.gate.enter() {
+		return nil, 0, ErrClosed
+	}
+	defer s.gate.leave()
+	s.count.gets.Add(1)
+
+	k := appendDataKey(make([]byte, 0, 16+len(key.Bucket)+len(key.Name)), key)
+	st := s.stripe(key)
+	generation := st.generation.Load()
+	value, err := s.read(k)
+	if err != nil {
+		return nil, 0, err
+	}
+	if value != nil {
+		if object, digest, err = splitValue(value); err != nil {
+			return nil, 0, s.corrupt(key, err)
+		}
+	}
+	if st.TryLock() { // a writer at work sets the cache itself
+		if st.generation.Load() == generation {
+			if value == nil {
+				value = absent
+			}
+			s.cache.set(k, value)
+		}
+		st.Unlock()
+	}
+	return object, digest, nil
+}
+
+// read gets a value from the database; nil where there is none.
+func (s *Store) read(k []byte) ([]byte, error) {
+	value, err := s.db.Get(k, nil)
+	switch {
+	case err == nil:
+		return value, nil
+	case errors.Is(err, leveldb.ErrNotFound):
+		return nil, nil
+	}
+	return nil, s.readFailed(err)
+}
+
+// readFailed makes an error of a goleveldb read into one of this package.
+func (s *Store) readFailed(err error) error {
+	if lderrors.IsCorrupted(err) {
+		s.count.corrupt.Add(1)
+		return fmt.Errorf("read database: %w: %w", ErrCorrupt, err)
+	}
+	return fmt.Errorf("read database: %w", err)
+}
+
+// corrupt counts a damaged object and says which one it is.
+func (s *Store) corrupt(key ring.Key, err error) error {
+	s.count.corrupt.Add(1)
+	if !errors.Is(err, ErrCorrupt) {
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	return fmt.Errorf("read object %q of bucket %q: %w", key.Name, key.Bucket, err)
+}
+
+// write hands a batch to the kernel. A failure that goleveldb will not get over is kept.
+func (s *Store) write(b *leveldb.Batch) error {
+	err := s.disk.failed()
+	if err == nil {
+		if err = s.db.Write(b, nil); err == nil {
+			return nil
+		}
+		if failed := s.disk.failed(); failed != nil {
+			err = failed
+		} else if lderrors.IsCorrupted(err) { // met by a compaction: goleveldb is read-only from here on
+			err = s.disk.fail("compact", err)
+		}
+	}
+	return fmt.Errorf("write database: %w", err)
+}
+
+// stripe is the lock of a key.
+func (s *Store) stripe(key ring.Key) *stripe { return &s.stripes[key.Token%stripes] }
+
+// Sync calls done once, from any goroutine, when everything that Merge, Update and PutHint had returned from before the call
+// is on disk, or with the error. done must not block.
+func (s *Store) Sync(done func(error)) {
+	s.count.syncs.Add(1)
+	if s.gate.closed() {
+		done(ErrClosed)
+		return
+	}
+	if s.disk.clean() {
+		done(nil)
+		return
+	}
+	if !s.sync.sync(done) {
+		done(ErrClosed)
+	}
+}
+
+// Healthy is nil while the store can be trusted. An error that wraps ErrFailed: writes are refused until the store is opened
+// again. One that wraps ErrDamaged: it opened with less than it held when it was stopped, and answers for what is left.
+func (s *Store) Healthy() error {
+	if err := s.disk.failed(); err != nil {
+		return err
+	}
+	if what := s.damage.Load(); what != nil {
+		return fmt.Errorf("%w: %s", ErrDamaged, *what)
+	}
+	return nil
+}
+
+// ClearDamage says that what the store had lost has been brought back. It is on disk when it returns.
+func (s *Store) ClearDamage() error {
+	if err := s.putSynced(storeKey(noteDamage), nil); err != nil {
+		return fmt.Errorf("clear damage: %w", err)
+	}
+	s.damage.Store(nil)
+	return nil
+}
+
+func formatActor(a vclock.Actor) string {
+	var b [8]byte
+	for i := range b {
+		b[i] = byte(a >> (56 - 8*i))
+	}
+	return hex.EncodeToString(b[:])
+}
