@@ -1,0 +1,328 @@
+package quorum
+
+import (
+	"context"
+	"time"
+
+	"github.com/rondodb/rondo/ring"
+	"github.com/rondodb/rondo/vclock"
+)
+
+// Get reads a key from r of its owners. The answer joins what they hold, and r replicas hold it by the time it is given, so
+// that no later quorum read can be older. Errors are of type *Error. The object's values must not be changed: they may be
+// shared with the store.
+func (c *Coordinator) Get(ctx context.Context, key ring.Key, options ReadOptions) (ReadResult, error) {
+	if e := c.enter(&c.reads); e != nil {
+		e.Outcome = ""
+		c.config.Observer.Quorum("read", e.Code)
+		return ReadResult{}, e
+	}
+	defer c.leave(&c.reads)
+	ctx, cancel := c.bounded(ctx)
+	defer cancel()
+	result, e := c.get(ctx, key, options)
+	if e != nil {
+		e.Outcome = ""
+		c.config.Observer.Quorum("read", e.Code)
+		return ReadResult{}, e
+	}
+	c.config.Observer.Quorum("read", "")
+	if n := result.Object.Values(); n > 1 {
+		c.config.Observer.Event("conflict", n)
+	}
+	return result, nil
+}
+
+// get reads until an attempt ends with an answer that stands: under one layout from first to last, and as new as the
+// session wants it.
+func (c *Coordinator) get(ctx context.Context, key ring.Key, options ReadOptions) (ReadResult, *Error) {
+	c.hedges.earn()
+	var p patience
+	wide := false // ask every owner: the session was ahead of those that were asked
+	for pause := 10 * time.Millisecond; ; {
+		t, e := c.target(key)
+		if e != nil {
+			return ReadResult{}, e
+		}
+		if options.R == None {
+			return ReadResult{}, &Error{Code: CodeInvalid, Detail: "r must be at least 1"}
+		}
+		r, e := t.required("r", options.R, t.bucket.R)
+		if e != nil {
+			return ReadResult{}, e
+		}
+		if e := c.enough(&t, r, "read"); e != nil {
+			return ReadResult{}, e
+		}
+		a := attempt{c: c, t: t, key: key, options: options, tally: readTally{n: t.n, r: r}, wide: wide, began: time.Now()}
+		result, e := a.run(ctx)
+		switch {
+		case e == nil:
+			if l := c.config.Membership.Layout(); l == t.layout || l != nil && l.Version() == t.layout.Version() {
+				return result, nil
+			}
+			c.config.Observer.Event("stale_layout", 1) // the ring changed meanwhile: ask its new owners
+			continue
+		case a.behind:
+			wide = true
+			if e := sleep(ctx, pause); e != nil {
+				return ReadResult{}, a.sessionError(e)
+			}
+			pause = min(2*pause, 200*time.Millisecond)
+			continue
+		case ctx.Err() == nil:
+			if i, stale := a.staleReply(); stale && c.awaitLayout(ctx, &p, t.owners[i], t.layout.Version(), staleLayout(a.parts[i].err)) {
+				continue
+			}
+		}
+		return ReadResult{}, e
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// attempt is one try of a read under one layout.
+type attempt struct {
+	c       *Coordinator
+	t       target
+	key     ring.Key
+	options ReadOptions
+	tally   readTally
+	order   choice
+	next    int // of order: who is asked next
+	wide    bool
+	began   time.Time
+
+	replies  chan readReply
+	timer    *time.Timer
+	hedge    hedgeStage
+	parts    [MaxN]readPart
+	repaired int
+	behind   bool // every owner that could be asked answered, and the session has seen more
+}
+
+// readPart is what is known of one owner's part in a read.
+type readPart struct {
+	asked time.Time
+	err   error
+	took  time.Duration
+}
+
+type readReply struct {
+	index  int8
+	kind   replyKind
+	object []byte
+	digest uint64
+	err    error
+	took   time.Duration
+}
+
+type replyKind uint8
+
+const (
+	replyDigest replyKind = iota
+	replyObject
+	replyRepair
+)
+
+// hedgeStage is how far a read has gone because of silence.
+type hedgeStage uint8
+
+const (
+	hedgeArmed  hedgeStage = iota // waiting for the 95th percentile
+	hedgeSilent                   // waiting until silence is failure
+	hedgeDone
+)
+
+// run asks, waits, merges, repairs, and answers.
+func (a *attempt) run(ctx context.Context) (ReadResult, *Error) {
+	c := a.c
+	a.order = c.choose(&a.t, a.began)
+	defer func() {
+		if a.timer != nil {
+			a.c.stopTimer(a.timer)
+		}
+	}()
+	a.start(ctx)
+	for {
+		for {
+			v := a.tally.verdict()
+			if v == won {
+				break
+			}
+			if v == fetch {
+				a.tally.wanted(func(i int) { a.send(ctx, i, true) })
+				continue
+			}
+			if v == pending && a.short() && a.askNext(ctx) {
+				continue
+			}
+			if v == lost || a.tally.count(slotWaiting, slotWaiting)+a.tally.count(slotFetch, slotFetch) == 0 {
+				return ReadResult{}, a.failure(nil)
+			}
+			if err := a.wait(ctx); err != nil {
+				return ReadResult{}, a.failure(err)
+			}
+		}
+		object := a.tally.merged()
+		if a.options.Session == nil || object.Clock.Covers(a.options.Session.Clock) {
+			return a.answer(ctx, object)
+		}
+		// The session has seen more than these replicas: ask every other one before giving up.
+		for a.askNext(ctx) {
+		}
+		if a.tally.count(slotWaiting, slotFetch) == 0 || !a.more(ctx) {
+			if ctx.Err() != nil {
+				return ReadResult{}, a.sessionError(ctx.Err())
+			}
+			a.behind = true
+			return ReadResult{}, a.sessionError(nil)
+		}
+	}
+}
+
+// more waits until one more replica is covered than now; false where none can be.
+func (a *attempt) more(ctx context.Context) bool {
+	for have := a.tally.replied(); a.tally.replied() <= have; {
+		a.tally.wanted(func(i int) { a.send(ctx, i, true) })
+		if a.tally.count(slotWaiting, slotWaiting)+a.tally.count(slotFetch, slotFetch) == 0 {
+			return false
+		}
+		if a.wait(ctx) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// start sends the digest requests first, so that they are under way while this node reads its own store.
+func (a *attempt) start(ctx context.Context) {
+	asks := a.tally.r
+	if a.wide {
+		asks = a.order.usable
+	}
+	asks = min(asks, a.order.usable)
+	a.next = asks
+	if asks == 0 {
+		return
+	}
+	first := int(a.order.order[0])
+	if first != a.t.self {
+		a.send(ctx, first, true)
+	}
+	for k := 1; k < asks; k++ {
+		a.send(ctx, int(a.order.order[k]), a.wide)
+	}
+	if first == a.t.self {
+		a.readLocal()
+	}
+}
+
+// short tells whether too few replicas have been asked for the read to be won.
+func (a *attempt) short() bool {
+	return a.tally.count(slotWaiting, slotFull) < a.tally.r
+}
+
+// askNext asks the next usable owner that was not asked, for the object where none is known or expected. False where
+// there is none left.
+func (a *attempt) askNext(ctx context.Context) bool {
+	for a.next < a.order.usable {
+		i := int(a.order.order[a.next])
+		a.next++
+		if a.tally.slots[i].state != slotIdle {
+			continue
+		}
+		if i == a.t.self {
+			a.readLocal()
+		} else {
+			a.send(ctx, i, a.wide || a.options.Session != nil || a.tally.count(slotFull, slotFull) == 0)
+		}
+		return true
+	}
+	return false
+}
+
+// readLocal reads this node's own replica, in the request's goroutine.
+func (a *attempt) readLocal() {
+	i := a.t.self
+	a.parts[i].asked = time.Now()
+	object, digest, ok := a.c.config.Local.TryGet(a.key)
+	if !ok {
+		var err error
+		if object, digest, err = a.c.config.Local.Get(a.key); err != nil {
+			a.note(readReply{index: int8(i), kind: replyObject, err: err, took: time.Since(a.parts[i].asked)})
+			return
+		}
+	}
+	a.note(readReply{index: int8(i), kind: replyObject, object: object, digest: digest})
+}
+
+// send asks another owner. Half of the time that is left is what one replica may take where there is another one to ask.
+func (a *attempt) send(ctx context.Context, i int, full bool) {
+	c, id, now := a.c, a.t.owners[i], time.Now()
+	if a.tally.slots[i].state == slotIdle {
+		a.tally.asked(i)
+	}
+	a.parts[i].asked = now
+	state := c.table.get(id)
+	kind := replyDigest
+	if full {
+		kind = replyObject
+	}
+	if err := state.acquire(now); err != nil {
+		a.note(readReply{index: int8(i), kind: kind, err: err})
+		return
+	}
+	until := now.Add(c.config.Timeout)
+	if at, ok := ctx.Deadline(); ok {
+		until = at
+		if a.next < a.order.usable {
+			until = now.Add(at.Sub(now) / 2)
+		}
+	}
+	c.life.more()
+	if a.replies == nil {
+		others := a.t.n
+		if a.t.self >= 0 {
+			others--
+		}
+		a.replies = make(chan readReply, 2*others) // a digest and an object of each
+	}
+	replies := a.replies
+	c.config.Peers.Read(deadline{until}, id, a.t.layout.Version(), a.key, !full, func(object []byte, digest uint64, err error) {
+		replies <- readReply{int8(i), kind, object, digest, err, c.settled(state, id, "read", now, err)}
+		c.life.end()
+	})
+}
+
+// note adds a reply to the tally. An object that cannot be read is a failure of its replica, never a key that is not there.
+func (a *attempt) note(r readReply) {
+	i := int(r.index)
+	p := &a.parts[i]
+	p.took, p.err = r.took, r.err
+	switch {
+	case r.err != nil:
+		a.tally.fail(i)
+	case r.kind == replyDigest:
+		a.tally.addDigest(i, r.digest)
+	case len(r.object) == 0 && r.digest == 0:
+		a.tally.addObject(i, 0, vclock.Object{})
+	default:
+		o, err := vclock.DecodeObject(r.object)
+		if err != nil {
+			p.err = err
+			a.tally.fail(i)
+			return
+		}
+		a.tally.addObject(i, r.digest, o)
+	}
+}

@@ -1,0 +1,75 @@
+package quorum
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/rondodb/rondo/vclock"
+)
+
+const (
+	siblingsWarn = 25       // an event from here on
+	siblingsMost = 100      // a write that would add one beyond this many is refused
+	objectMost   = 64 << 20 // encoded bytes of an object that a write may grow it to
+)
+
+// mint makes one write of what a key holds: the function that the store runs inside its atomic update.
+type mint struct {
+	actor   vclock.Actor
+	clock   *hybridClock
+	value   Value
+	options WriteOptions
+	lww     bool
+
+	called  bool // the store has begun: what it read is known, what it writes may stay
+	refused *Error
+	dot     vclock.Dot
+	context vclock.Context // what the writer may be told
+	after   int            // siblings
+}
+
+// apply adds the value under a new dot. Its errors are of type *Error, and change nothing.
+func (m *mint) apply(old vclock.Object) (vclock.Object, error) {
+	m.called = true
+	past := vclock.Context{Clock: old.Clock}
+	switch {
+	case m.options.Fresh:
+		past = vclock.Context{}
+	case m.options.Context != nil:
+		past = *m.options.Context
+	}
+	stamp, err := m.clock.next(time.Now(), max(old.MaxTime(), past.Time))
+	if err != nil {
+		return m.refuse(&Error{Code: CodeInternal, Detail: "cannot stamp the write: " + err.Error()})
+	}
+	s := vclock.Sibling{Time: stamp, Tombstone: m.value.Delete}
+	if !m.value.Delete {
+		s.ContentType, s.Value = m.value.ContentType, m.value.Bytes
+	}
+	out, dot := old.Put(m.actor, past.Clock, s)
+	if m.lww {
+		out = out.LastWriter()
+	}
+	if n := len(out.Siblings); n > siblingsMost && n > len(old.Siblings) {
+		c := old.Context()
+		return m.refuse(&Error{
+			Code: CodeSiblings, Context: &c,
+			Detail: fmt.Sprintf("the key holds %d concurrent versions, and this write would add one: read it, merge them, and write the result with the context of that read", len(old.Siblings)),
+		})
+	}
+	if size := vclock.EncodedSize(out); size > objectMost && size > vclock.EncodedSize(old) {
+		return m.refuse(&Error{
+			Code:   CodeTooLarge,
+			Detail: fmt.Sprintf("the key's versions would take %d bytes together, the limit is %d: read it, merge them, and write the result with the context of that read", size, objectMost),
+		})
+	}
+	m.dot, m.after = dot, len(out.Siblings)
+	m.context = vclock.Context{Clock: past.Clock.With(dot), Time: stamp}
+	return out, nil
+}
+
+func (m *mint) refuse(e *Error) (vclock.Object, error) {
+	e.Outcome = NotApplied
+	m.refused = e
+	return vclock.Object{}, e
+}

@@ -1,0 +1,157 @@
+package quorum
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/rondodb/rondo/ring"
+	"github.com/rondodb/rondo/vclock"
+)
+
+// answer gives the merged object, after the stale ones among the replicas read were brought up to date. What a finished
+// read has shown, r replicas hold: so every later quorum read with r > n/2 shows it too.
+func (a *attempt) answer(ctx context.Context, object vclock.Object) (ReadResult, *Error) {
+	if a.tally.agreed() {
+		if a.t.bucket.LWW {
+			object = object.LastWriter()
+		}
+		return ReadResult{Object: object, Receipt: a.receipt()}, nil
+	}
+	receipt := a.receipt()
+	a.c.config.Observer.Event("digest_mismatch", 1)
+	if a.t.bucket.LWW {
+		object = object.LastWriter()
+	}
+	encoded := vclock.AppendObject(make([]byte, 0, vclock.EncodedSize(object)), object)
+	digest := ring.Digest(encoded)
+	e := a.repair(ctx, encoded, digest)
+	if a.repaired > 0 {
+		a.c.config.Observer.Event("read_repair", a.repaired)
+	}
+	if e != nil {
+		return ReadResult{}, e
+	}
+	receipt.Repaired = a.repaired
+	return ReadResult{Object: object, Receipt: receipt}, nil
+}
+
+// repair has the merged object held by at least r replicas before it returns nil: those that hold it already, and the
+// stale ones, which it writes to. Where such a write fails another owner takes its place. Owners that are not needed for
+// that are written to in the background.
+func (a *attempt) repair(ctx context.Context, encoded []byte, digest uint64) *Error {
+	holders, stale, waiting := 0, [MaxN]bool{}, 0
+	done := make(chan readReply, a.t.n)
+	for i := range a.t.n {
+		switch {
+		case a.tally.holds(i, digest):
+			holders++
+		case a.tally.covered(i):
+			stale[i] = true
+		}
+	}
+	tried := [MaxN]bool{}
+	for i := range a.t.n {
+		if stale[i] {
+			tried[i] = true
+			waiting++
+			a.repairOne(i, encoded, done)
+		}
+	}
+	var cause error
+	for holders < a.tally.r && cause == nil {
+		if holders+waiting < a.tally.r {
+			i := a.substitute(&tried, digest)
+			if i < 0 {
+				return a.repairError(holders, nil)
+			}
+			tried[i] = true
+			waiting++
+			a.repairOne(i, encoded, done)
+			continue
+		}
+		select {
+		case r := <-done:
+			waiting--
+			if r.err == nil {
+				holders++
+				a.repaired++
+			} else {
+				a.parts[r.index].err = r.err
+			}
+		case <-ctx.Done():
+			cause = ctx.Err()
+		}
+	}
+	for i := range a.t.n {
+		if !tried[i] && !a.tally.holds(i, digest) {
+			a.repairLater(i, encoded)
+		}
+	}
+	if cause != nil {
+		return a.repairError(holders, cause)
+	}
+	return nil
+}
+
+// substitute is an owner to hold the merged object in place of one that failed to; -1 where there is none.
+func (a *attempt) substitute(tried *[MaxN]bool, digest uint64) int {
+	now := time.Now()
+	for k := range a.order.n {
+		if i := int(a.order.order[k]); !tried[i] && !a.tally.holds(i, digest) && a.c.usable(a.t.owners[i], now) {
+			return i
+		}
+	}
+	return -1
+}
+
+// repairOne merges the object on one owner; the outcome goes to done, which must have room for it.
+func (a *attempt) repairOne(i int, encoded []byte, done chan<- readReply) {
+	c, id := a.c, a.t.owners[i]
+	durable := a.t.bucket.DW != None
+	report := func(err error, took time.Duration) {
+		done <- readReply{index: int8(i), kind: replyRepair, err: err, took: took}
+	}
+	if i != a.t.self {
+		now := time.Now()
+		if err := c.sendWrite(deadline{now.Add(c.config.LateTimeout)}, &a.t, id, now, a.key, encoded, durable, report); err != nil {
+			report(err, 0)
+		}
+		return
+	}
+	began := time.Now()
+	if err := c.config.Local.Merge(a.key, encoded); err != nil || !durable {
+		report(err, time.Since(began))
+		return
+	}
+	c.life.more()
+	c.config.Local.Sync(func(err error) {
+		report(err, time.Since(began))
+		c.life.end()
+	})
+}
+
+// repairLater writes to an owner without waiting, where the repairs in flight leave room. What is left out is found by
+// a later read.
+func (a *attempt) repairLater(i int, encoded []byte) {
+	c, id := a.c, a.t.owners[i]
+	if i == a.t.self || !c.repairs.enter() {
+		return
+	}
+	now := time.Now()
+	if err := c.sendWrite(deadline{now.Add(c.config.LateTimeout)}, &a.t, id, now, a.key, encoded, a.t.bucket.DW != None, func(err error, _ time.Duration) {
+		c.repairs.leave()
+		if err == nil {
+			c.config.Observer.Event("read_repair", 1)
+		}
+	}); err != nil {
+		c.repairs.leave()
+	}
+}
+
+func (a *attempt) repairError(holders int, cause error) *Error {
+	return &Error{
+		Code: CodeTimeout, N: a.t.n, Required: a.tally.r, Acked: a.tally.replied(), Replicas: a.receipts(true), Err: cause,
+		Detail: fmt.Sprintf("the replicas held different versions, and only %d of the %d needed could be brought up to date", holders, a.tally.r),
+	}
+}
