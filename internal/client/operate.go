@@ -13,9 +13,9 @@ import (
 // BucketSettings are a bucket's settings as the API spells them.
 type BucketSettings struct {
 	N       int    `json:"n"`
-	R       Text   `json:"r"`
-	W       Text   `json:"w"`
-	DW      Text   `json:"dw"`
+	R       Text   `json:"r,omitempty"` // "" in a change: the node's default
+	W       Text   `json:"w,omitempty"`
+	DW      Text   `json:"dw,omitempty"` // "" in a change: the default, or w where that is less
 	Sloppy  bool   `json:"sloppy"`
 	Resolve string `json:"resolve"` // "siblings" or "lww"
 }
@@ -204,20 +204,24 @@ func (c *Client) Bucket(ctx context.Context, bucket string) (BucketSettings, []b
 	return out, a.body, nil
 }
 
-// SetBucket replaces a bucket's settings.
-func (c *Client) SetBucket(ctx context.Context, bucket string, settings BucketSettings) ([]byte, error) {
+// SetBucket replaces a bucket's settings, and returns what applies then. The answer comes as it is, too.
+func (c *Client) SetBucket(ctx context.Context, bucket string, settings BucketSettings) (BucketSettings, []byte, error) {
 	body, err := json.Marshal(settings)
 	if err != nil {
-		return nil, fmt.Errorf("encode bucket settings: %w", err)
+		return settings, nil, fmt.Errorf("encode bucket settings: %w", err)
 	}
 	a, err := c.do(ctx, call{
 		method: http.MethodPut, path: "/v1/buckets/" + url.PathEscape(bucket), body: body,
 		header: http.Header{"Content-Type": {"application/json"}},
 	})
 	if err != nil {
-		return nil, err
+		return settings, nil, err
 	}
-	return a.body, nil
+	out := DefaultBucket
+	if err := json.Unmarshal(a.body, &out); err != nil {
+		return out, nil, fmt.Errorf("answer of %s: decode bucket settings: %w", a.node, err)
+	}
+	return out, a.body, nil
 }
 
 // DeleteBucket drops a bucket's settings: it has the defaults again. Its keys stay.

@@ -121,15 +121,14 @@ func (r *run) measureLoad(ctx context.Context, result *Result) error {
 	<-done
 	result.Elapsed = time.Since(from)
 	after, err := r.cpu()
-	if err != nil {
-		return err
+	if err == nil {
+		result.Target.Total, result.Generator.Total = after[0]-before[0], after[1]-before[1]
 	}
-	result.Target.Total, result.Generator.Total = after[0]-before[0], after[1]-before[1]
 	if n := due.Load(); n > r.sent.Load() {
 		result.Unsent = n - r.sent.Load()
 	}
 	result.summarise(r.tallies)
-	return nil
+	return err // a process that is gone takes nothing away from the rest
 }
 
 // cpu reads the processor time of the processes under test, and of this one.

@@ -1,0 +1,26 @@
+package httpapi
+import ("testing";"net/http";"io";"strings")
+func TestSmoke(t *testing.T){
+ u,_:=serve(t,newReplica(t),nil)
+ do:=func(m,p,b string){ req,_:=http.NewRequest(m,u+p,strings.NewReader(b)); r,err:=http.DefaultClient.Do(req); if err!=nil{t.Fatal(err)}; x,_:=io.ReadAll(r.Body); r.Body.Close(); t.Log(m,p,r.StatusCode,r.Header,string(x)) }
+ do("PUT","/v1/kv/carts/alice",`{"items":3}`)
+ do("GET","/v1/kv/carts/alice","")
+ do("GET","/v1/kv/carts/alice?raw=true","")
+ do("HEAD","/v1/kv/carts/alice","")
+ do("DELETE","/v1/kv/carts/alice?receipt=full","")
+ do("GET","/v1/kv/carts/alice","")
+ do("PUT","/v1/kv/carts/alice?w=4",`{"items":3}`)
+ do("GET","/v1/kv/carts","")
+ do("GET","/v1/explain/carts/alice","")
+ do("GET","/v1/cluster","")
+ do("GET","/v1/cluster/ring","")
+ do("GET","/v1/node","")
+ do("GET","/v1/buckets/x","")
+ do("PUT","/v1/buckets/x",`{"w":"one"}`)
+ do("GET","/v1/buckets","")
+ do("POST","/v1/kv/carts/alice","")
+ do("FOO","/v1/cluster","")
+ do("GET","/problems/conflict","")
+ do("GET","/","")
+ do("GET","/metrics","")
+}
