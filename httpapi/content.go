@@ -17,7 +17,7 @@ func mediaType(contentType string) string {
 
 // isJSON tells whether values of a content type are JSON documents.
 func isJSON(contentType string) bool {
-	return contentType == vclock.TypeJSON || len(contentType) > len(vclock.TypeJSON) && mediaType(contentType) == vclock.TypeJSON
+	return contentType == vclock.TypeJSON || len(contentType) >= len(vclock.TypeJSON) && mediaType(contentType) == vclock.TypeJSON
 }
 
 // isText tells whether values of a content type are text in UTF-8, if they are valid UTF-8.

@@ -89,7 +89,7 @@ func (x *exchange) fail(e *quorum.Error) {
 		x.log().Error("a request failed", "error", e)
 	}
 	x.buf = appendProblem(x.buf[:0], code, k, e.Detail)
-	if x.op.write() {
+	if x.writes() {
 		outcome := e.Outcome
 		if outcome == "" {
 			if outcome = quorum.Unknown; before(code) {
@@ -103,7 +103,7 @@ func (x *exchange) fail(e *quorum.Error) {
 		x.buf = appendInt(x.buf, `,"quorum":{"n":`, e.N)
 		x.buf = appendInt(x.buf, `,"required":`, e.Required)
 		x.buf = appendInt(x.buf, `,"acked":`, e.Acked)
-		if x.op.write() {
+		if x.writes() {
 			x.buf = appendInt(x.buf, `,"durable":`, e.Durable)
 		}
 		x.buf = append(x.buf, '}')

@@ -35,9 +35,13 @@ func (o op) String() string {
 	}[o]
 }
 
-// write tells whether errors must say what became of the change.
-func (o op) write() bool {
-	return o == opPut || o == opDelete || o == opBucketPut || o == opBucketDelete
+// writes tells whether errors must say what became of a change.
+func (x *exchange) writes() bool {
+	switch x.r.Method {
+	case http.MethodPut, http.MethodDelete, http.MethodPost, http.MethodPatch:
+		return true
+	}
+	return false
 }
 
 // client tells whether the request counts as load. Operators get an answer from a node that is full, too.

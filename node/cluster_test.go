@@ -17,7 +17,7 @@ import (
 
 // cluster is some nodes in this process, on loopback sockets.
 type cluster struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	name   string
 	expect int
@@ -25,7 +25,7 @@ type cluster struct {
 	logs   bytes.Buffer
 }
 
-func newCluster(t *testing.T, name string, expect int) *cluster {
+func newCluster(t testing.TB, name string, expect int) *cluster {
 	t.Helper()
 	return &cluster{t: t, dir: t.TempDir(), name: name, expect: expect, nodes: map[string]*Node{}}
 }
@@ -69,7 +69,7 @@ func (c *cluster) stop(name string) {
 }
 
 // three starts a formed cluster of n1, n2 and n3.
-func three(t *testing.T) *cluster {
+func three(t testing.TB) *cluster {
 	t.Helper()
 	c := newCluster(t, "test", 3)
 	for i := range 3 {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,6 +64,7 @@ func TestHelloRefusals(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var onServer, onClient journal
+			var dials atomic.Int32
 			server := openServer(t, &handler{}, func(c *Config) {
 				c.Logger = slog.New(slog.NewTextHandler(&onServer, nil))
 				test.server(c)
@@ -71,16 +73,21 @@ func TestHelloRefusals(t *testing.T) {
 				c.Logger = slog.New(slog.NewTextHandler(&onClient, nil))
 				c.ClusterID = func() string { return "one" }
 				c.BackoffMin, c.BackoffMax = time.Millisecond, time.Millisecond
+				c.Dial = func(ctx context.Context, addr string) (net.Conn, error) {
+					dials.Add(1)
+					return new(net.Dialer).DialContext(ctx, "tcp", addr)
+				}
 			})
-			for range 5 {
+			for dials.Load() < 4 {
 				_, err := client.Call(within(t, 10*time.Second), test.to, 1, OpForm, nil)
 				failed(t, err, OutcomeUnreachable, true)
 				if plain := strings.ReplaceAll(test.want, `\`, ""); !strings.Contains(err.Error(), plain) {
 					t.Errorf("got %v, want %q", err, plain)
 				}
-				time.Sleep(time.Millisecond) // past the pause
 			}
-			logged := func(j *journal) int { return j.matching(strings.ReplaceAll(test.want, `"`, `\"`)) + j.matching(test.want) }
+			logged := func(j *journal) int {
+				return j.matching(strings.ReplaceAll(test.want, `"`, `\"`)) + j.matching(test.want)
+			}
 			eventually(t, "both logs", func() bool { return logged(&onServer) > 0 && logged(&onClient) > 0 })
 			if s, c := logged(&onServer), logged(&onClient); s > 2 || c > 2 {
 				t.Errorf("refusal was logged %d times by the server and %d times by the client", s, c)

@@ -64,7 +64,7 @@ func (m *mint) apply(old vclock.Object) (vclock.Object, error) {
 		})
 	}
 	m.dot, m.after = dot, len(out.Siblings)
-	m.context = vclock.Context{Clock: past.Clock.With(dot), Time: stamp}
+	m.context = past.With(dot, stamp)
 	return out, nil
 }
 

@@ -2,8 +2,9 @@
 // preference order. It is pure: no goroutine, lock, log, clock or I/O, and it does not know who is alive.
 //
 // Partitions are placed on a weighted consistent-hash ring of virtual nodes with bounded loads (Mirrokni, Thorup,
-// Zadimoghaddam 2016: "Consistent Hashing with Bounded Loads"). The bound is exact: each member's share is apportioned in
-// whole replica slots, and slots that the walk around the ring can not place within it are moved along augmenting paths.
+// Zadimoghaddam 2016: "Consistent Hashing with Bounded Loads"). The bound is a tenth, or one slot, above the fair share, which
+// is by weight as far as the limits of fair.go allow. Slots that the walk around the ring can not place within it are moved
+// along augmenting paths.
 // A ring alone can not keep both the balance and the least movement through joins and leaves, so a layout carries its
 // owners' table, and the next layout's table is a pure function of this one and the new members.
 //

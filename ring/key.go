@@ -16,6 +16,14 @@ type Key struct {
 // NewKey computes the key's token.
 func NewKey(bucket, name string) Key {
 	var space [256]byte
+	if len(bucket)+1+len(name) > len(space) { // longer keys are hashed in pieces, without an allocation
+		var d xxhash.Digest
+		d.Reset()
+		d.WriteString(bucket)
+		d.Write(space[:1])
+		d.WriteString(name)
+		return Key{Bucket: bucket, Name: name, Token: d.Sum64()}
+	}
 	b := append(space[:0], bucket...)
 	b = append(b, 0)
 	b = append(b, name...)

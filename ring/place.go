@@ -1,7 +1,7 @@
 package ring
 
 const (
-	baseDepth  = 3  // the replica count at which shares are met exactly and the least possible moves: the default n
+	baseDepth  = 3  // the replica count whose balance and movement come first: the default n
 	tableDepth = 7  // columns of the owners' table: the largest n
 	hole       = -1 // no owner yet
 )

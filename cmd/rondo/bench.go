@@ -73,6 +73,9 @@ It writes keys "key000000000000" and up into the bucket "bench", unless told oth
 		if c.Warmup == 0 {
 			c.Warmup = -1 // none
 		}
+		if err := c.Check(); err != nil {
+			return usageError{err}
+		}
 		var text atomic.Pointer[string]
 		c.Progress = func(p load.Progress) {
 			line := benchProgress(p)

@@ -119,7 +119,7 @@ func nextStep(cmd *cobra.Command, err error) string {
 		}
 		return cmd.CommandPath() + " --help"
 	case client.CodeKeyNotFound:
-		return "rondo list BUCKET shows the keys that are there"
+		return "rondo list " + cmd.Flags().Arg(0) + " shows the keys that are there"
 	case client.CodeTooManySiblings:
 		return "get the key with --context-file, merge its versions, put the result with the same --context-file"
 	case client.CodeTooLarge:

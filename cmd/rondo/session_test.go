@@ -15,7 +15,7 @@ import (
 var timing = regexp.MustCompile(`in [0-9.]+(µs|ms|s), [0-9,]+/s`)
 
 // TestSessions runs the command lines of testdata/*.txt against a fake node and compares what they print. In the files, "$ rondo …" is a
-// command, "<<< text" gives it standard input, DIR is a folder of its own, lines with "! " are standard error, and "exit N" is an exit
+// command, "## " a comment, "<<< text" gives it standard input, DIR is a folder of its own, lines with "! " are standard error, and "exit N" is an exit
 // code other than 0. With RONDO_UPDATE=1 the files are rewritten.
 func TestSessions(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -36,7 +36,7 @@ func TestSessions(t *testing.T) {
 				switch {
 				case strings.HasPrefix(line, "$ rondo"):
 					got.WriteString(line + "\n" + play(t, f, dir, line))
-				case strings.HasPrefix(line, "#"):
+				case strings.HasPrefix(line, "## "):
 					got.WriteString(line + "\n")
 				}
 			}

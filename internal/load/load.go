@@ -68,6 +68,15 @@ const (
 	maxPrefix      = 900
 )
 
+// Check says what is wrong with a configuration, without running it.
+func (c Config) Check() error {
+	if err := c.validate(); err != nil {
+		return err
+	}
+	_, err := targets(c.Nodes)
+	return err
+}
+
 // validate fills defaults and rejects what cannot be run.
 func (c *Config) validate() error {
 	fill := func(p *string, value string) {

@@ -225,3 +225,10 @@ type address string
 
 func (address) Network() string  { return "memnet" }
 func (a address) String() string { return string(a) }
+
+// Reaches tells whether a round trip between two hosts is possible at present.
+func (n *Network) Reaches(a, b string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return !n.links[link{a, b}].cut && !n.links[link{b, a}].cut
+}

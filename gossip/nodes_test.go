@@ -1,0 +1,352 @@
+package gossip
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestALongSplitHealsByItself(t *testing.T) {
+	for _, split := range []time.Duration{10 * time.Minute, time.Hour, 25 * time.Hour} {
+		t.Run(split.String(), func(t *testing.T) {
+			inBubble(t, func(c *cluster) {
+				hosts := c.formed()
+				c.net.Split([]string{hosts[0].ip}, []string{hosts[1].ip, hosts[2].ip})
+				time.Sleep(split)
+				if hosts[0].Alive(testID(2)) || hosts[2].Alive(testID(1)) || !hosts[1].Alive(testID(3)) {
+					t.Error("the halves still see each other")
+				}
+				c.net.HealAll()
+				took := c.within(time.Minute, "healing", func() string { return allSee(hosts...) })
+				t.Logf("healed in %v", took)
+			})
+		})
+	}
+}
+
+func TestFiveNodesInThreePartsHeal(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		var hosts []*host
+		for i := range 5 {
+			hosts = append(hosts, c.host(i+1, 5, gossipAt(1)))
+			hosts[i].start()
+		}
+		c.within(20*time.Second, "forming", func() string { return oneRing(hosts...) })
+		c.net.Split([]string{hosts[0].ip}, []string{hosts[1].ip, hosts[2].ip}, []string{hosts[3].ip, hosts[4].ip})
+		time.Sleep(15 * time.Minute)
+		c.net.HealAll()
+		c.within(time.Minute, "healing", func() string { return allSee(hosts...) })
+	})
+}
+
+// The seeds are gone for good; the peers on disk are enough.
+func TestPeersOnDiskStandInForSeeds(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		hosts := c.formed()
+		time.Sleep(3 * time.Second) // the peers are put on disk
+		hosts[0].kill()             // the only seed
+		hosts[1].kill()
+		hosts[2].kill()
+		time.Sleep(time.Hour)
+		hosts[1].conf.Join, hosts[2].conf.Join = []string{gossipAt(99)}, []string{"gone.example:7072"}
+		hosts[1].start()
+		hosts[2].start()
+		c.within(10*time.Second, "meeting", func() string { return allSee(hosts[1:]...) })
+	})
+}
+
+func TestANodeComesBackAtAnotherAddress(t *testing.T) {
+	for _, c := range []struct {
+		what  string
+		end   func(*host)
+		pause time.Duration
+	}{
+		{"killed, back at once", (*host).kill, 0},
+		{"killed, back while suspected", (*host).kill, 2500 * time.Millisecond},
+		{"killed, back after its death", (*host).kill, 20 * time.Second},
+		{"killed, back when forgotten", (*host).kill, 30 * time.Minute},
+		{"stopped in order", (*host).stop, 0},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			inBubble(t, func(cl *cluster) {
+				hosts := cl.formed()
+				moved := hosts[2]
+				c.end(moved)
+				time.Sleep(c.pause)
+				moved.ip = "10.0.0.77"
+				moved.start()
+				took := cl.within(10*time.Second, "return", func() string {
+					for _, h := range hosts[:2] {
+						if addr, _ := h.Addr(testID(3)); !h.Alive(testID(3)) || addr != "10.0.0.77:7071" {
+							return h.conf.Name + " has " + addr
+						}
+					}
+					return allSee(hosts...)
+				})
+				t.Logf("back in %v", took)
+				time.Sleep(5 * time.Second)
+				if fault := oneRing(hosts...) + allSee(hosts...); fault != "" {
+					t.Error(fault)
+				}
+			})
+		})
+	}
+}
+
+// All containers come back at once with their addresses changed around.
+func TestAddressesAreSwapped(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		hosts := c.formed()
+		for _, h := range hosts {
+			h.conf.Join = []string{gossipAt(1), gossipAt(2), gossipAt(3)}
+			h.kill()
+		}
+		hosts[0].ip, hosts[1].ip, hosts[2].ip = hosts[1].ip, hosts[2].ip, hosts[0].ip
+		for _, h := range hosts {
+			h.start()
+		}
+		c.within(15*time.Second, "meeting", func() string { return allSee(hosts...) })
+	})
+}
+
+func TestSeedsAreLookedUpAgain(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		c.resolve = func(host string) ([]net.IP, error) { return nil, fmt.Errorf("no such host %s", host) }
+		a, b := c.host(1, 2, "seeds.example:7072"), c.host(2, 2, "seeds.example:7072")
+		a.start()
+		b.start()
+		time.Sleep(10 * time.Minute)
+		if a.Alive(testID(2)) {
+			t.Error("met without a seed")
+		}
+		c.resolve = func(string) ([]net.IP, error) { return []net.IP{net.IPv4(10, 0, 0, 1), net.IPv4(10, 0, 0, 2)}, nil }
+		c.within(15*time.Second, "meeting", func() string { return oneRing(a, b) })
+	})
+}
+
+func TestSettingsHashSpreads(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		hosts := c.formed()
+		for round := range uint64(5) {
+			hosts[1].SetSettingsHash(42 + round)
+			c.within(time.Second, "spreading", func() string {
+				for _, h := range hosts {
+					if n, _ := h.Node(testID(2)); n.SettingsHash != 42+round {
+						return h.conf.Name
+					}
+				}
+				return ""
+			})
+		}
+	})
+}
+
+func TestDeadMembersStayListed(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		hosts := c.formed()
+		time.Sleep(3 * time.Second)
+		hosts[2].kill()
+		took := c.within(10*time.Second, "noticing", func() string {
+			if hosts[0].Alive(testID(3)) || hosts[1].Alive(testID(3)) {
+				return "still alive"
+			}
+			return ""
+		})
+		t.Logf("dead in %v", took)
+		time.Sleep(time.Hour) // memberlist has forgotten it
+		hosts[0].kill()
+		hosts[0].start() // and so has this process
+		nodes := hosts[0].Nodes()
+		if len(nodes) != 3 {
+			t.Fatalf("got %d nodes: %+v", len(nodes), nodes)
+		}
+		n := nodes[2]
+		if n.Health != Dead || !n.Member || n.Name != "n3" || n.PeerAddr != "10.0.0.3:7071" || n.HTTPAddr != "10.0.0.3:7070" {
+			t.Errorf("got %+v", n)
+		}
+	})
+}
+
+func TestSuspectIsShownBeforeDeath(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		hosts := c.formed()
+		time.Sleep(3 * time.Second)
+		hosts[2].kill()
+		seen := false
+		c.within(10*time.Second, "death", func() string {
+			n, _ := hosts[0].Node(testID(3))
+			if n.Health == Suspect {
+				seen = true
+				if !hosts[0].Alive(n.ID) {
+					t.Error("a suspect is not alive")
+				}
+			}
+			if n.Health != Dead {
+				return n.Health
+			}
+			return ""
+		})
+		if !seen {
+			t.Error("never suspect")
+		}
+	})
+}
+
+func TestStopIsToldAtOnce(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		hosts := c.formed()
+		hosts[2].stop()
+		c.within(time.Second, "noticing", func() string {
+			for _, h := range hosts[:2] {
+				if n, _ := h.Node(testID(3)); n.Health != Dead || !n.Draining {
+					return fmt.Sprintf("%s: %+v", h.conf.Name, n)
+				}
+			}
+			return ""
+		})
+		hosts[2].start()
+		c.within(10*time.Second, "return", func() string { return allSee(hosts...) })
+		if n, _ := hosts[0].Node(testID(3)); n.Draining {
+			t.Error("still draining")
+		}
+	})
+}
+
+func TestLossyPacketsKillNobody(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		hosts := c.formed()
+		for _, a := range hosts {
+			for _, b := range hosts {
+				c.net.Drop(a.ip, b.ip, 0.3)
+			}
+		}
+		for range 1200 {
+			time.Sleep(500 * time.Millisecond)
+			if fault := allSee(hosts...); fault != "" {
+				t.Fatal(fault)
+			}
+		}
+	})
+}
+
+func TestOtherClustersAreKeptOut(t *testing.T) {
+	// x and y are two clusters that were pointed at each other; order is in which their hosts start.
+	for _, order := range []string{"xyxyxy", "xxxyyy", "yyxxyx"} {
+		t.Run("another name "+order, func(t *testing.T) {
+			inBubble(t, func(c *cluster) {
+				x, y := c.mixed(order, func(conf *Config) { conf.Cluster = "other" })
+				c.within(30*time.Second, "forming", func() string { return oneRing(x...) + oneRing(y...) })
+				time.Sleep(10 * time.Minute)
+				separate(t, x, y)
+				if x[0].Stats().OtherCluster+y[0].Stats().OtherCluster == 0 {
+					t.Error("nothing was counted")
+				}
+			})
+		})
+	}
+	t.Run("the same name", func(t *testing.T) {
+		inBubble(t, func(c *cluster) {
+			x := c.formed()
+			c.net.Split([]string{"10.0.0.1", "10.0.0.2", "10.0.0.3"}, []string{"10.0.0.11", "10.0.0.12", "10.0.0.13"})
+			var y []*host
+			for i := range 3 {
+				y = append(y, c.host(11+i, 3, gossipAt(11), gossipAt(1)))
+				y[i].start()
+			}
+			c.within(30*time.Second, "forming", func() string { return oneRing(y...) })
+			c.net.HealAll()
+			time.Sleep(10 * time.Minute)
+			separate(t, x, y)
+			if x[0].Stats().Refused == 0 || y[0].Stats().Refused == 0 {
+				t.Errorf("refused %d and %d", x[0].Stats().Refused, y[0].Stats().Refused)
+			}
+
+			// A fresh node that is pointed at both follows one; neither ring takes nodes of the other through it.
+			f := c.host(21, 3, gossipAt(1), gossipAt(11))
+			f.start()
+			c.within(10*time.Second, "following", func() string {
+				if f.Layout() == nil {
+					return "no layout"
+				}
+				return ""
+			})
+			own, other := x, y
+			if f.Layout().Cluster() == y[0].Layout().Cluster() {
+				own, other = y, x
+			}
+			c.within(20*time.Second, "settling", func() string { return allSee(append(own, f)...) })
+			time.Sleep(time.Minute)
+			separate(t, append(own, f), other)
+		})
+	})
+}
+
+// mixed starts three hosts of each of two clusters, all pointed at all.
+func (c *cluster) mixed(order string, change func(*Config)) (x, y []*host) {
+	join := []string{gossipAt(1), gossipAt(11)}
+	for _, r := range order {
+		var h *host
+		if r == 'x' {
+			h = c.host(1+len(x), 3, join...)
+			x = append(x, h)
+		} else {
+			h = c.host(11+len(y), 3, join...)
+			change(&h.conf)
+			y = append(y, h)
+		}
+		h.start()
+		time.Sleep(300 * time.Millisecond)
+	}
+	return x, y
+}
+
+func separate(t *testing.T, x, y []*host) {
+	t.Helper()
+	for _, sides := range [][2][]*host{{x, y}, {y, x}} {
+		for _, h := range sides[0] {
+			for _, o := range sides[1] {
+				if n, known := h.Node(o.conf.Self); known {
+					t.Errorf("%s knows %+v", h.conf.Name, n)
+				}
+			}
+		}
+		if fault := allSee(sides[0]...); fault != "" {
+			t.Error(fault)
+		}
+	}
+}
+
+func TestACopiedDataDirectoryIsFoundOut(t *testing.T) {
+	inBubble(t, func(c *cluster) {
+		hosts := c.formed()
+		time.Sleep(time.Minute)
+		twin := c.host(9, 3, gossipAt(1))
+		twin.conf.Self, twin.disk = hosts[2].conf.Self, hosts[2].disk.copy()
+		twin.start()
+		c.within(10*time.Second, "finding out", func() string {
+			if ok, reason := twin.Ready(); ok || !strings.Contains(reason, "data directory was copied") {
+				return fmt.Sprint(ok, " ", reason)
+			}
+			return ""
+		})
+		select {
+		case err := <-twin.Failed():
+			if !strings.Contains(err.Error(), "10.0.0.3:7072") {
+				t.Errorf("got %v", err)
+			}
+		default:
+			t.Error("Failed has nothing")
+		}
+		time.Sleep(time.Minute)
+		if fault := oneRing(hosts...) + allSee(hosts...); fault != "" {
+			t.Error(fault)
+		}
+		twin.stop() // its goodbye must not be taken for the other one's
+		time.Sleep(5 * time.Second)
+		if fault := oneRing(hosts...) + allSee(hosts...); fault != "" {
+			t.Error(fault)
+		}
+	})
+}
