@@ -12,7 +12,12 @@ import (
 // explain answers where a key lives, and what each replica holds now.
 func (x *exchange) explain() {
 	var e *quorum.Error
-	x.bucket, x.key, _, e = splitKey(x.r.URL, explainPrefix)
+	var hasKey bool
+	x.bucket, x.key, hasKey, e = splitKey(x.r.URL, explainPrefix)
+	if e == nil && !hasKey {
+		x.notFound()
+		return
+	}
 	if e == nil {
 		e = checkKey(x.key)
 	}

@@ -117,7 +117,7 @@ func (c *clientConn) send(r *request, now int64, remaining time.Duration) (t tic
 	c.out = sealFrame(c.out, start)
 	s.start, s.end = c.base+uint64(start), c.base+uint64(len(c.out))
 	c.link.framesOut.Add(1)
-	c.flush(c.pending == 1)
+	c.flush()
 	return ticket{c, id}, true, nil
 }
 

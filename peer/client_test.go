@@ -190,7 +190,7 @@ func TestLargeOnItsOwnConnection(t *testing.T) {
 	}
 	c.mu.Lock()
 	c.busy = false
-	c.flush(false)
+	c.flush()
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

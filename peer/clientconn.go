@@ -118,7 +118,7 @@ func (c *clientConn) tick(now int64, gone []ended) (pending bool, _ []ended) {
 		c.pinged = now
 		start := len(c.out)
 		c.out = sealFrame(beginFrame(c.out, header{op: OpPing}), start)
-		c.flush(true)
+		c.flush()
 		return true, gone
 	}
 	pending = pending || c.pinged != 0

@@ -31,6 +31,6 @@
 //	payload      by op
 //	checksum  4  low half of ring.Digest over everything before it
 //
-// Any byte that does not fit closes the connection. The design follows the measurements in docs/DESIGN.md: what costs is not
-// bytes but system calls and wake-ups, and those are shared between all calls that are in flight together.
+// Any byte that does not fit closes the connection. What costs in such a protocol is not bytes but system calls and wake-ups:
+// they are shared between all calls that are in flight together, and a call that is alone goes the shortest way.
 package peer

@@ -30,7 +30,7 @@ func (s *Server) newJob(c *serverConn, f frame, deadline int64) *job {
 	j := s.jobs.Get().(*job)
 	j.server, j.conn, j.header, j.deadline = s, c, f.header, deadline
 	j.open.Store(true)
-	s.begun(c)
+	s.inFlight.Add(1)
 	return j
 }
 
@@ -84,8 +84,7 @@ func (j *job) end(answer func()) {
 	if !j.open.CompareAndSwap(true, false) {
 		return
 	}
-	s, c := j.server, j.conn
-	c.outstanding.Add(-1)
+	s := j.server
 	answer()
 	if j.taken > 0 {
 		s.bytes.give(j.taken)

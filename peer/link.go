@@ -127,7 +127,7 @@ func (l *link) run(c *clientConn) {
 		writer.Go(c.writeLoop)
 		if l.opened(c) {
 			c.mu.Lock()
-			c.flush(false)
+			c.flush()
 			err = c.readLoop()
 		} else {
 			err = errClosed
@@ -138,7 +138,6 @@ func (l *link) run(c *clientConn) {
 	if large := c.large.Load(); large != nil {
 		large.close(errors.New("the ordinary connection is lost"))
 	}
-	c.settle()
 	writer.Wait()
 	for _, e := range c.abandon() {
 		e.call.fail(e.err)

@@ -47,11 +47,12 @@ func (c *serverConn) refuse(h header, f fault, byReader bool) {
 }
 
 // reply appends an answer of size bytes and has it sent. The reader sends what it has gathered by itself, later. A large
-// answer goes out on the large connection where the peer has one. Where the peer is gone there is nobody to answer.
+// answer goes out on the large connection where the peer has one; should that one break, the call on the other side ends at its
+// deadline. Where the peer is gone there is nobody to answer.
 func (c *serverConn) reply(h header, flags byte, size int, byReader bool, fill func([]byte) []byte) {
 	if size > LargePayload && c.class == classOrdinary {
 		if large := c.large.Load(); large != nil && large.post(h, flags, size, fill) {
-			large.flush(false)
+			large.flush()
 			return
 		}
 	}
@@ -62,7 +63,7 @@ func (c *serverConn) reply(h header, flags byte, size int, byReader bool, fill f
 		c.mu.Unlock()
 		return
 	}
-	c.flush(c.outstanding.Load() == 0)
+	c.flush()
 }
 
 // post appends an answer, or a fault in its place where it is too large or does not fit any more. It returns with mu held,

@@ -103,11 +103,7 @@ func (s *Server) Addr() net.Addr {
 // now is the server's clock: nanoseconds since it was made, monotonic.
 func (s *Server) now() int64 { return int64(time.Since(s.began)) }
 
-func (s *Server) begun(c *serverConn) {
-	c.outstanding.Add(1)
-	s.inFlight.Add(1)
-}
-
+// finished ends a request that newJob has begun.
 func (s *Server) finished() {
 	if s.inFlight.Add(-1) == 0 && s.draining.Load() {
 		select {

@@ -19,10 +19,9 @@ type serverConn struct {
 	class   byte
 	session uint64
 
-	large       atomic.Pointer[serverConn] // of an ordinary connection: the large one of the same session
-	received    atomic.Int64               // when the last bytes came, on the server's clock
-	outstanding atomic.Int32               // requests that workers have not answered yet
-	charged     int64                      // budget taken for the large frame that is being read; the reader's
+	large    atomic.Pointer[serverConn] // of an ordinary connection: the large one of the same session
+	received atomic.Int64               // when the last bytes came, on the server's clock
+	charged  int64                      // budget taken for the large frame that is being read; the reader's
 }
 
 // Read is where frames come from: it notes when bytes arrive.
@@ -48,7 +47,7 @@ func (c *serverConn) charge(n int) error {
 // push sends the replies that the reader has gathered.
 func (c *serverConn) push() {
 	c.mu.Lock()
-	c.flush(true)
+	c.flush()
 }
 
 // readLoop takes requests until the connection ends.

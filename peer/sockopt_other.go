@@ -15,10 +15,3 @@ func tune(nc net.Conn, userTimeout time.Duration) error {
 	}
 	return tc.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: userTimeout, Interval: userTimeout / 3, Count: 3})
 }
-
-// directWriter exists on Linux only.
-type directWriter struct{}
-
-func newDirectWriter(net.Conn) *directWriter { return nil }
-
-func (*directWriter) try([]byte) (int, error) { return 0, nil }

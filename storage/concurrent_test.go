@@ -56,7 +56,8 @@ func TestCacheIsNeverOlderThanTheStore(t *testing.T) {
 				default:
 				}
 				if rng.IntN(3) == 0 {
-					s.cache.c.Del(appendDataKey(nil, testKey(i))) // as an eviction
+					k := appendDataKey(nil, testKey(i))
+					s.cache.arena.delete(cacheHash(k), k) // as an eviction
 				}
 				least := returned[i].Load()
 				object, _, err := s.Get(testKey(i))

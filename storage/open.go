@@ -74,7 +74,14 @@ func (s *Store) open(handles int) (err error) {
 	s.disk = newDisk(backend)
 	s.sync = newSyncer(s.disk) // begins when the store is open
 	s.disk.onBacklog = s.sync.nudge
-	s.cache = newObjectCache(s.cfg.CacheBytes)
+	if s.cache, err = newObjectCache(s.cfg.CacheBytes); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.cache.close())
+		}
+	}()
 	if s.cfg.adjust != nil {
 		s.cfg.adjust(s.disk)
 	}
@@ -211,7 +218,9 @@ func (s *Store) Close() error {
 			err = wrap("close database files", cerr)
 		}
 	}
-	s.cache.close()
+	if cerr := s.cache.close(); err == nil {
+		err = cerr
+	}
 	if cerr := s.dir.close(); err == nil {
 		err = cerr
 	}

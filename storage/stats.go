@@ -4,7 +4,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/VictoriaMetrics/fastcache"
 	"github.com/syndtr/goleveldb/leveldb"
 )
 
@@ -71,8 +70,8 @@ type Stats struct {
 	LiveKeys          int64     // keys with at least one value
 	LiveKeysKnown     bool      // false until they have been counted after the start
 	DiskBytes         int64     // tables and journals
-	CacheBytes        uint64    // memory that the object cache has taken
-	CacheEntries      uint64
+	CacheBytes        uint64    // memory that the object cache has touched, with its index; Config.CacheBytes at most
+	CacheEntries      uint64    // objects in it, and keys of which it knows that there is none; both 0 after Close
 	BlockCacheBytes   int
 	OpenTables        int
 	Levels            []Level
@@ -99,11 +98,7 @@ func (s *Store) Stats() Stats {
 	if what := s.damage.Load(); what != nil {
 		out.Damage = *what
 	}
-	if s.cache.c != nil {
-		var c fastcache.Stats
-		s.cache.c.UpdateStats(&c)
-		out.CacheBytes, out.CacheEntries = c.BytesSize, c.EntriesCount
-	}
+	out.CacheBytes, out.CacheEntries = s.cache.usage()
 	if !s.gate.enter() {
 		return out
 	}

@@ -30,7 +30,7 @@ var (
 type Config struct {
 	Dir             string       // data directory, created if missing
 	Logger          *slog.Logger // nil = silent
-	CacheBytes      int64        // object cache, outside of the Go heap; default 128 MiB, at least 32 MiB, negative = none
+	CacheBytes      int64        // object cache with its index, outside of the Go heap; default 128 MiB, raised to 1 MiB at least, negative = none
 	BlockCacheBytes int          // default 32 MiB
 	WriteBuffer     int          // bytes of a memory table; default 32 MiB; up to three are held
 	// LastWriteWins tells which buckets keep only the newest sibling. It is called for every write and must be fast; nil =
@@ -52,8 +52,13 @@ func (c *Config) validate() error {
 	if c.LastWriteWins == nil {
 		c.LastWriteWins = func(string) bool { return false }
 	}
-	if c.CacheBytes == 0 {
-		c.CacheBytes = 128 << 20
+	switch {
+	case c.CacheBytes == 0:
+		c.CacheBytes = defaultCache
+	case c.CacheBytes > maxCache:
+		return fmt.Errorf("object cache of %d bytes: at most %d can be used", c.CacheBytes, int64(maxCache))
+	case c.CacheBytes > 0:
+		c.CacheBytes = max(c.CacheBytes, minCache)
 	}
 	if c.BlockCacheBytes == 0 {
 		c.BlockCacheBytes = 32 << 20

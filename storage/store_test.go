@@ -41,7 +41,7 @@ func TestObjectsOfEveryShapeSurviveReopening(t *testing.T) {
 			written[k] = mustPut(t, s, k, "value of "+bucket+"/"+name)
 		}
 	}
-	for i, size := range []int{59 << 10, 61 << 10, 1 << 20, 4 << 20, 40 << 20} { // around the cache's limit and past the write buffer
+	for i, size := range []int{64 << 10, 66 << 10, 1 << 20, 4 << 20, 40 << 20} { // around the cache's limit and past the write buffer
 		k := testKey(i)
 		mustPut(t, s, k, "small before")
 		written[k] = mustPut(t, s, k, strings.Repeat("x", size))

@@ -119,6 +119,9 @@ func nextStep(cmd *cobra.Command, err error) string {
 		}
 		return cmd.CommandPath() + " --help"
 	case client.CodeKeyNotFound:
+		if problem.Reason == "deleted" && cmd.Name() == "get" {
+			return "to write it again, put with the --context-file of this get: then the write replaces the delete"
+		}
 		return "rondo list " + cmd.Flags().Arg(0) + " shows the keys that are there"
 	case client.CodeTooManySiblings:
 		return "get the key with --context-file, merge its versions, put the result with the same --context-file"

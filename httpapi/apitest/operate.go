@@ -139,7 +139,7 @@ func (c *client) testExplain() {
 	if err := json.Unmarshal(a.Body, &e); err != nil || e.Key != "\xff" || e.Replicas[0].Found {
 		c.t.Errorf("explain a key that is not there: %v: %s", err, a.Body)
 	}
-	c.refused(get("/v1/explain/"+bucket), "key")
+	c.want(404, get("/v1/explain/"+bucket))
 	c.refused(get("/v1/explain/"+bucket+"/"), "key")
 	c.refused(get("/v1/explain/"+bucket+"/k?r=1"), "unknown")
 }

@@ -12,16 +12,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/rondodb/rondo/internal/client"
-	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // writeLines makes a file of n records with keys k0…; line i has the value {"k":"k<i>","i":i}.
 func writeLines(t *testing.T, n int) string {
@@ -192,98 +187,6 @@ func TestImportKeepsTheOrderOfAKey(t *testing.T) {
 	}
 }
 
-// TestLinesSurviveTheRoundTrip draws any keys and values: what export writes, import reads, and exporting that gives the same lines.
-func TestLinesSurviveTheRoundTrip(t *testing.T) {
-	f := newFake(t)
-	rapid.Check(t, func(rt *rapid.T) {
-		f.keys = map[string]map[string]*stored{"a": {}}
-		for range rapid.IntRange(1, 5).Draw(rt, "keys") {
-			key := string(rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(rt, "key"))
-			o := &stored{written: true}
-			for id := range rapid.IntRange(1, 3).Draw(rt, "versions") {
-				v := version{id: 10 - id, contentType: "application/octet-stream", data: rapid.SliceOf(rapid.Byte()).Draw(rt, "bytes")}
-				switch rapid.IntRange(0, 2).Draw(rt, "kind") {
-				case 0:
-					v.contentType, v.data = "text/plain; charset=utf-8", []byte(rapid.String().Draw(rt, "text"))
-				case 1:
-					v.contentType = "application/json"
-					v.data = []byte(rapid.SampledFrom([]string{`{"a":1}`, " [1, 2]\n", "{\r\n}", `12345678901234567890`, `"é\u00e9"`, "\"\xff\"", " null "}).Draw(rt, "json"))
-				}
-				o.versions = append(o.versions, v)
-			}
-			f.keys["a"][key] = o
-		}
-		first, stderr, code := rondo(t, f, "", "export", "a")
-		if code != 0 {
-			rt.Fatalf("export: %d\n%s", code, stderr)
-		}
-		if _, stderr, code := rondo(t, f, first, "import", "b"); code != 0 {
-			rt.Fatalf("import: %d\n%s\n%s", code, stderr, first)
-		}
-		for key, want := range f.keys["a"] {
-			got := f.keys["b"][key]
-			if got == nil || !slices.EqualFunc(got.versions, want.versions, func(a, b version) bool { return a.contentType == b.contentType && bytes.Equal(a.data, b.data) }) {
-				rt.Fatalf("%q: got %+v, want %+v", key, got, want)
-			}
-		}
-		second, _, _ := rondo(t, f, "", "export", "b")
-		if first != second {
-			rt.Fatalf("got\n%s\nwant\n%s", second, first)
-		}
-	})
-}
-
-// TestExportWalksAllPages has more keys than a page, some with large values, and a node that fails now and then.
-func TestExportWalksAllPages(t *testing.T) {
-	f := newFake(t)
-	f.keys["b"] = map[string]*stored{}
-	for i := range 2500 {
-		data := fmt.Appendf(nil, `{"i":%d}`, i)
-		if i%500 == 0 {
-			data = []byte(`"` + strings.Repeat("x", 3<<20) + `"`)
-		}
-		f.keys["b"][fmt.Sprintf("k%04d", i)] = &stored{versions: []version{{1, "application/json", data}}}
-	}
-	calls := 0
-	f.refuse = func(*http.Request) (int, string) {
-		if calls++; calls%3 == 0 {
-			return 503, "overloaded"
-		}
-		return 0, ""
-	}
-	file := filepath.Join(t.TempDir(), "out")
-	if _, stderr, code := rondo(t, f, "", "export", "b", file); code != 0 {
-		t.Fatalf("got exit %d:\n%s", code, stderr)
-	}
-	b, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	lines := bytes.Split(bytes.TrimSuffix(b, []byte("\n")), []byte("\n"))
-	if len(lines) != 2500 {
-		t.Fatalf("got %d lines, want 2500", len(lines))
-	}
-	for i, line := range lines {
-		if !bytes.HasPrefix(line, fmt.Appendf(nil, `{"key":"k%04d",`, i)) {
-			t.Fatalf("line %d: got %.40s", i, line)
-		}
-	}
-}
-
-// TestExportLeavesNoPart fails in the middle: neither the file nor a temporary one may be left.
-func TestExportLeavesNoPart(t *testing.T) {
-	f := newFake(t)
-	f.refuse = func(*http.Request) (int, string) { return 500, "internal" }
-	dir := t.TempDir()
-	if _, stderr, code := rondo(t, f, "", "export", "b", filepath.Join(dir, "out")); code != exitFailure {
-		t.Errorf("got exit %d:\n%s", code, stderr)
-	}
-	left, err := os.ReadDir(dir)
-	if err != nil || len(left) != 0 {
-		t.Errorf("got %v %v, want an empty folder", left, err)
-	}
-}
-
 func TestLongLines(t *testing.T) {
 	r := newLineReader(io.MultiReader(strings.NewReader("a\r\n"), io.LimitReader(zeros{}, maxLine+10), strings.NewReader("\nlast")), 0, 0)
 	for i, want := range []struct {
@@ -356,107 +259,5 @@ func TestBudget(t *testing.T) {
 	b.close()
 	if <-taken {
 		t.Error("got room from a closed budget")
-	}
-}
-
-func TestBenchCommand(t *testing.T) {
-	f := newFake(t)
-	stdout, stderr, code := rondo(t, f, "", "bench", "--load", "--keys", "20", "--connections", "2", "--duration", "150ms", "--warmup", "0", "--size", "100", "--w", "one", "--dw", "0", "--pid", fmt.Sprint(os.Getpid()))
-	if code != 0 || !strings.Contains(stdout, "closed loop, 2 connections over 1 node, 50 % reads, 20 keys (uniform), 100 B of json, dw=0&w=one") ||
-		!strings.Contains(stdout, "Loaded 20 keys before") || !strings.Contains(stdout, "over 1 node process, ") {
-		t.Errorf("got exit %d:\n%s%s", code, stdout, stderr)
-	}
-	stdout, stderr, code = rondo(t, f, "", "bench", "--keys", "20", "--connections", "2", "--duration", "150ms", "--warmup", "0", "--rate", "200", "-o", "json")
-	var result struct {
-		Reads, Writes, All struct {
-			Count      int
-			Latency_us map[string]float64
-		}
-	}
-	if err := json.Unmarshal([]byte(stdout), &result); err != nil || code != 0 || result.All.Count < 20 || result.All.Count > 31 || result.All.Latency_us["p99"] <= 0 {
-		t.Errorf("got exit %d, %v, %+v:\n%s%s", code, err, result, stdout, stderr)
-	}
-	f.refuse = func(*http.Request) (int, string) { return 503, "quorum_unavailable" }
-	stdout, stderr, code = rondo(t, f, "", "bench", "--keys", "20", "--connections", "2", "--duration", "50ms", "--warmup", "0")
-	if code != exitUnavailable || !strings.Contains(stdout, " quorum_unavailable\n") {
-		t.Errorf("got exit %d:\n%s%s", code, stdout, stderr)
-	}
-	if _, _, code := rondo(t, f, "", "bench", "--mix", "200"); code != exitUsage {
-		t.Errorf("a mix of 200: got exit %d, want %d", code, exitUsage)
-	}
-}
-
-// TestExitCodes answers a get with every problem.
-func TestExitCodes(t *testing.T) {
-	f := newFake(t)
-	for _, test := range []struct {
-		status int
-		code   string
-		want   int
-		next   string
-	}{
-		{400, "invalid_argument", exitUsage, "--help"}, {404, "key_not_found", exitNotFound, "rondo list b"}, {409, "too_many_siblings", exitFailure, "merge"},
-		{409, "conflict", exitFailure, "try again"}, {413, "too_large", exitFailure, "--max-value"}, {503, "quorum_unavailable", exitUnavailable, "rondo status"},
-		{503, "overloaded", exitUnavailable, "try again"}, {503, "not_ready", exitUnavailable, "health --ready"}, {504, "quorum_timeout", exitUnavailable, "--timeout"},
-		{500, "internal", exitFailure, "log"}, {404, "", exitFailure, "is that a Rondo node"},
-	} {
-		f.refuse = func(*http.Request) (int, string) { return test.status, test.code }
-		_, stderr, code := rondo(t, f, "", "get", "b", "k")
-		if code != test.want || !strings.Contains(stderr, "error: ") || !strings.Contains(stderr, "next:  ") || !strings.Contains(stderr, test.next) {
-			t.Errorf("%d %s: got exit %d, want %d with %q:\n%s", test.status, test.code, code, test.want, test.next, stderr)
-		}
-	}
-}
-
-func TestVersion(t *testing.T) {
-	stdout, _, code := rondo(t, newFake(t), "", "version")
-	if code != 0 || !strings.HasPrefix(stdout, "rondo ") || !strings.Contains(stdout, "HTTP API v1") {
-		t.Errorf("got exit %d: %s", code, stdout)
-	}
-}
-
-// TestHelpHasExamples walks all commands.
-func TestHelpHasExamples(t *testing.T) {
-	for _, args := range []string{"put", "get", "delete", "list", "buckets", "buckets set", "buckets get", "buckets delete", "buckets list", "status", "ring", "explain", "import", "export", "bench", "health", "version"} {
-		stdout, _, code := rondo(t, newFake(t), "", append(strings.Fields(args), "--help")...)
-		if code != 0 || !strings.Contains(stdout, "Examples:\n  ") {
-			t.Errorf("%s --help: got exit %d:\n%s", args, code, stdout)
-		}
-	}
-}
-
-// TestContextFileIsReplacedWhole looks at the file between commands: one token, nothing else, and no temporary file beside it.
-func TestContextFileIsReplacedWhole(t *testing.T) {
-	f := newFake(t)
-	dir := t.TempDir()
-	file := filepath.Join(dir, "k.ctx")
-	var seen atomic.Pointer[string]
-	f.refuse = func(r *http.Request) (int, string) {
-		s := r.Header.Get("Rondo-Context")
-		seen.Store(&s)
-		return 0, ""
-	}
-	previous := ""
-	for i := range 3 {
-		if _, stderr, code := rondo(t, f, "", "put", "b", "k", fmt.Sprint(i), "--context-file", file); code != 0 {
-			t.Fatalf("got exit %d:\n%s", code, stderr)
-		}
-		if *seen.Load() != previous {
-			t.Errorf("got context %q sent, want %q", *seen.Load(), previous)
-		}
-		b, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		previous = strings.TrimSuffix(string(b), "\n")
-		if ids, ok := covers("b", "k", previous); !ok || len(ids) != i+1 {
-			t.Errorf("got %q, which covers %v, want %d versions", b, ids, i+1)
-		}
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
-		t.Errorf("got %v %v, want the context file only", left, err)
-	}
-	if _, _, code := rondo(t, f, "", "put", "b", "k", "x", "--context-file", file, "--fresh"); code != 0 || *seen.Load() != client.NoContext {
-		t.Errorf("--fresh: got exit %d and context %q, want none", code, *seen.Load())
 	}
 }
