@@ -116,8 +116,8 @@ func (m *Membership) sendClaims(list *memberlist.Memberlist) error {
 	clear(m.claims.answers)
 	m.mu.Unlock()
 	if duplicate {
-		m.ending.Lock()
-		defer m.ending.Unlock()
+		m.ending.enter()
+		defer m.ending.leave()
 		return list.Shutdown()
 	}
 	for addr, messages := range out {

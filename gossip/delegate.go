@@ -243,6 +243,7 @@ func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
 	m.stats.conflicts.Add(1)
 	if existing.Name == string(m.config.Self) {
 		m.claims.dispute(other.Address())
+		m.disputed = time.Now()
 		signal(m.wakeJoin)
 		return
 	}

@@ -209,6 +209,7 @@ func TestAFreshNodeFollowsAFormedRing(t *testing.T) {
 		if ok, reason := fourth.Ready(); ok || !strings.Contains(reason, "not a member of ring 1") {
 			t.Errorf("got ready %v, %q", ok, reason)
 		}
+		c.within(2*time.Second, "being seen", func() string { return allSee(append(hosts, fourth)...) })
 		if n, ok := hosts[0].Node(testID(4)); !ok || n.Member || n.Health != Alive {
 			t.Errorf("got %+v", n)
 		}
@@ -218,7 +219,7 @@ func TestAFreshNodeFollowsAFormedRing(t *testing.T) {
 func TestADiskThatFailsPromisesNothing(t *testing.T) {
 	inBubble(t, func(c *cluster) {
 		hosts := c.three()
-		hosts[1].disk.fail = fmt.Errorf("disk full")
+		hosts[1].disk.failAfter(1)
 		for _, h := range hosts {
 			h.start()
 		}
@@ -228,9 +229,7 @@ func TestADiskThatFailsPromisesNothing(t *testing.T) {
 				t.Errorf("%s has a ring of which n2 has nothing on disk", h.conf.Name)
 			}
 		}
-		hosts[1].disk.mu.Lock()
-		hosts[1].disk.fail = nil
-		hosts[1].disk.mu.Unlock()
+		hosts[1].disk.failAfter(-1)
 		c.within(30*time.Second, "forming", func() string { return oneRing(hosts...) })
 	})
 }
@@ -239,7 +238,7 @@ func TestADiskThatFailsPromisesNothing(t *testing.T) {
 // node is killed and comes back with what was kept.
 func TestFormingSurvivesACrashBetweenAnyTwoWrites(t *testing.T) {
 	for victim := range 3 {
-		for writes := range 6 {
+		for writes := 1; writes <= 7; writes++ {
 			t.Run(fmt.Sprintf("n%d after %d writes", victim+1, writes), func(t *testing.T) {
 				inBubble(t, func(c *cluster) {
 					hosts := c.three()

@@ -49,12 +49,13 @@ type Membership struct {
 	conflict error                  // another process has this id
 	claims   claims
 	closed   bool
+	disputed time.Time // when others were last seen to have another address of this node
 	unsaved  bool // the peers have changed since they were put on disk
 
 	list       atomic.Pointer[memberlist.Memberlist]
-	saying     sync.Mutex
-	ending     sync.Mutex // orders Leave and the end of a duplicate's gossip
-	savedPeers []byte     // as on disk; the join loop's
+	saying     gate   // one caller of memberlist.UpdateNode at a time
+	ending     gate   // orders Leave and Shutdown
+	savedPeers []byte // as on disk; the join loop's
 	opened     time.Time
 	announce   chan struct{} // own has changed
 	wakeForm   chan struct{} // the view has changed
@@ -73,7 +74,7 @@ func New(config Config) (*Membership, error) {
 		config: config, log: config.Logger, changes: make(chan struct{}, 1), failed: make(chan error, 1),
 		table: map[ring.NodeID]*entry{}, foreign: map[ring.NodeID]string{}, told: map[string]struct{}{},
 		announce: make(chan struct{}, 1), wakeForm: make(chan struct{}, 1), wakeJoin: make(chan struct{}, 1),
-		opened: time.Now(),
+		opened: time.Now(), saying: make(gate, 1), ending: make(gate, 1),
 	}
 	var random [8]byte
 	crand.Read(random[:]) // never fails
@@ -115,6 +116,7 @@ const (
 	metaLayout = "gossip/layout"
 	metaForm   = "gossip/form"
 	metaPeers  = "gossip/peers"
+	metaAddr   = "gossip/address" // this node's own, the last time
 )
 
 // Open binds the gossip address and begins to look for the cluster. A fresh node that is meant to be alone has its ring when
@@ -137,11 +139,9 @@ func (m *Membership) Open() error {
 	}
 	ip, port, err := transport.FinalAdvertiseAddr("", 0)
 	if err == nil {
-		m.mu.Lock()
-		m.opened = time.Now()
-		m.ownAddr = net.JoinHostPort(ip.String(), strconv.Itoa(port))
-		m.refresh()
-		m.mu.Unlock()
+		err = m.settleAddress(net.JoinHostPort(ip.String(), strconv.Itoa(port)))
+	}
+	if err == nil {
 		var list *memberlist.Memberlist
 		if list, err = memberlist.Create(m.listConfig(transport)); err == nil {
 			m.list.Store(list)
@@ -158,6 +158,27 @@ func (m *Membership) Open() error {
 }
 
 const lookUpTime = 5 * time.Second
+
+// settleAddress takes the address that others will know. Where it is not the one of the last start, they may hold on to that.
+func (m *Membership) settleAddress(addr string) error {
+	last, err := m.config.Meta.GetMeta(metaAddr)
+	if err != nil {
+		return fmt.Errorf("load own address: %w", err)
+	}
+	if string(last) != addr {
+		if err := m.config.Meta.PutMeta(metaAddr, []byte(addr)); err != nil {
+			return fmt.Errorf("keep own address: %w", err)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.opened, m.ownAddr = time.Now(), addr
+	if last != nil && string(last) != addr {
+		m.disputed = m.opened
+	}
+	m.refresh()
+	return nil
+}
 
 // announceLoop gossips this node's description whenever it has changed.
 func (m *Membership) announceLoop() {
@@ -176,8 +197,8 @@ func (m *Membership) announceLoop() {
 
 // say queues this node's description for gossip and waits until it went out once. memberlist allows one caller at a time.
 func (m *Membership) say(timeout time.Duration) error {
-	m.saying.Lock()
-	defer m.saying.Unlock()
+	m.saying.enter()
+	defer m.saying.leave()
 	return m.list.Load().UpdateNode(timeout)
 }
 
@@ -185,8 +206,8 @@ func (m *Membership) say(timeout time.Duration) error {
 // out; where nobody hears it, that is logged and no error. Call it once, before Close.
 func (m *Membership) Leave(timeout time.Duration) error {
 	m.SetDraining()
-	m.ending.Lock()
-	defer m.ending.Unlock()
+	m.ending.enter()
+	defer m.ending.leave()
 	list := m.list.Load()
 	m.mu.Lock()
 	gone := m.closed || list == nil || m.conflict != nil // a duplicate must not say goodbye in the other one's name
@@ -216,9 +237,9 @@ func (m *Membership) Close() error {
 	m.closed = true
 	m.mu.Unlock()
 	m.cancel()
-	m.ending.Lock()
+	m.ending.enter()
 	err := list.Shutdown()
-	m.ending.Unlock()
+	m.ending.leave()
 	m.loops.Wait()
 	if err != nil {
 		return fmt.Errorf("close membership: %w", err)
@@ -266,6 +287,12 @@ func (m *Membership) describe(change func(*meta)) {
 		signal(m.announce)
 	}
 }
+
+// gate lets one caller in at a time. Unlike with a mutex, those that wait do not hold up virtual time.
+type gate chan struct{}
+
+func (g gate) enter() { g <- struct{}{} }
+func (g gate) leave() { <-g }
 
 // signal wakes a loop; a signal that is already waiting stands for this one too.
 func signal(ch chan struct{}) {

@@ -78,9 +78,16 @@ func (m *Membership) joinIsDue(s *joinState) bool {
 	}
 	s.missing = missing
 	alone := v.others == 0 && (missing > 0 || len(m.config.Join) > 0) || l == nil && v.others+1 < m.config.Expect
-	fast := alone || !s.lost.IsZero() && time.Since(s.lost) < fastPhase
+	fast := alone || m.isDisputed() || !s.lost.IsZero() && time.Since(s.lost) < fastPhase
 	return s.last.IsZero() || fast && time.Since(s.last) >= m.config.Timing.RejoinFast || time.Since(s.last) >= s.due
 }
+
+// isDisputed tells whether others have lately been seen to hold on to another address of this node. The caller holds mu.
+func (m *Membership) isDisputed() bool {
+	return !m.disputed.IsZero() && time.Since(m.disputed) < disputePhase
+}
+
+const disputePhase = 15 * time.Second
 
 // parallelJoins bounds the dials under way.
 const parallelJoins = 8
@@ -186,7 +193,8 @@ func (m *Membership) resolveSeeds() ([]string, error) {
 // maxTargets bounds the addresses dialed in one round; over several rounds chance picks all.
 const maxTargets = 64
 
-// joinTargets is where to dial: seeds and known nodes that are not alive here.
+// joinTargets is where to dial: seeds and known nodes that are not alive here. While others hold on to another address of
+// this node, they cannot reach it, so some of the living are dialed too, until they have taken the new one.
 func (m *Membership) joinTargets(seeds []string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -196,6 +204,8 @@ func (m *Membership) joinTargets(seeds []string) []string {
 	for id, e := range m.table {
 		switch {
 		case e.gossip == "" || m.isForeign(id, &e.meta):
+		case e.up && m.isDisputed():
+			known = append(known, e.gossip)
 		case e.up:
 			alive[e.gossip] = true
 		case l == nil || isMember(l, id) || m.view.Load().others == 0 || time.Since(e.seen) < rememberDead:

@@ -25,6 +25,7 @@ type exchange struct {
 	hold   bool // gather the whole answer, however large
 	broken bool // the client is gone
 	counts bool // among the client requests in flight
+	unread bool // the body was not read to its end
 	taken  int64
 
 	bucket, key string
@@ -42,7 +43,7 @@ const keptBuffer = 64 << 10
 // run answers one request. Client requests are bounded: beyond that the answer is an honest 503 at once.
 func (s *Server) run(w http.ResponseWriter, r *http.Request, o op, handle func(*exchange)) {
 	x := s.exchanges.Get().(*exchange)
-	x.Server, x.w, x.r, x.op, x.began = s, w, r, o, time.Now()
+	x.Server, x.w, x.r, x.op, x.began, x.unread = s, w, r, o, time.Now(), r.ContentLength != 0
 	defer x.end()
 	x.takeID()
 	if o.client() {
@@ -65,6 +66,11 @@ func (x *exchange) end() {
 		s.requests.Add(-1)
 	}
 	s.bodies.give(x.taken)
+	if x.unread {
+		if c, ok := x.r.Context().Value(connKey{}).(*conn); ok {
+			c.unread.Store(true)
+		}
+	}
 	if panicked != nil {
 		s.Metrics.panics.Inc()
 		if panicked != http.ErrAbortHandler {

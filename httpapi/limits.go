@@ -1,9 +1,11 @@
 package httpapi
 
 import (
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // limitListener accepts no more connections while as many are open as it allows: they wait in the kernel's queue.
@@ -13,10 +15,11 @@ type limitListener struct {
 	closed chan struct{}
 	once   sync.Once
 	open   *atomic.Int64 // connections, for metrics and for the end
+	hurry  *atomic.Bool  // close without waiting for anybody
 }
 
-func newLimitListener(l net.Listener, most int, open *atomic.Int64) *limitListener {
-	return &limitListener{Listener: l, slots: make(chan struct{}, most), closed: make(chan struct{}), open: open}
+func newLimitListener(l net.Listener, most int, open *atomic.Int64, hurry *atomic.Bool) *limitListener {
+	return &limitListener{Listener: l, slots: make(chan struct{}, most), closed: make(chan struct{}), open: open, hurry: hurry}
 }
 
 // Accept waits for a free slot, then for a connection.
@@ -51,15 +54,29 @@ type conn struct {
 	listener *limitListener
 	closed   atomic.Bool
 	served   atomic.Bool // a handler answers, or has answered, the present request
+	unread   atomic.Bool // the present request was answered without reading its body
 }
 
-// Close gives the slot back, once.
+// Limits of what is read from a client that still sends a body which nobody wants.
+const (
+	lingerTime  = 500 * time.Millisecond
+	lingerBytes = 8 << 20
+)
+
+// Close gives the slot back, once. To close on a client that is still sending would reset the connection, and the client
+// might never see the answer: so it first gets a moment to notice.
 func (c *conn) Close() error {
-	err := c.Conn.Close()
-	if c.closed.CompareAndSwap(false, true) {
-		c.listener.open.Add(-1)
-		<-c.listener.slots
+	if !c.closed.CompareAndSwap(false, true) {
+		return c.Conn.Close()
 	}
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && c.unread.Load() && !c.listener.hurry.Load() {
+		if half.CloseWrite() == nil && c.SetReadDeadline(time.Now().Add(lingerTime)) == nil {
+			io.CopyN(io.Discard, c.Conn, lingerBytes) // how far it got does not matter
+		}
+	}
+	err := c.Conn.Close()
+	c.listener.open.Add(-1)
+	<-c.listener.slots
 	return err
 }
 

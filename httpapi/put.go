@@ -151,7 +151,7 @@ func (x *exchange) readBody(limit int64) *quorum.Error {
 	if slow != nil && (size < 0 || size > eagerBody) {
 		slow.SetReadDeadline(time.Time{})
 	}
-	x.body = b
+	x.body, x.unread = b, false
 	return nil
 }
 

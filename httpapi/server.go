@@ -28,6 +28,7 @@ type Server struct {
 	bodies    budget
 	conns     atomic.Int64 // open connections
 	draining  atomic.Bool
+	hurry     atomic.Bool // the time to drain is over
 }
 
 // New makes a server and starts nothing.
@@ -57,6 +58,7 @@ func New(config Config) (*Server, error) {
 		ConnState: func(c net.Conn, state http.ConnState) {
 			if own, ok := c.(*conn); ok && state == http.StateIdle {
 				own.served.Store(false)
+				own.unread.Store(false)
 			}
 		},
 	}
@@ -84,7 +86,7 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 
 // Serve answers the connections of l until Shutdown, and returns nil then. It closes l.
 func (s *Server) Serve(l net.Listener) error {
-	err := s.http.Serve(newLimitListener(l, s.MaxConnections, &s.conns))
+	err := s.http.Serve(newLimitListener(l, s.MaxConnections, &s.conns, &s.hurry))
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
@@ -98,6 +100,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	err := s.http.Shutdown(ctx)
 	s.cancel()
 	if err != nil {
+		s.hurry.Store(true)
 		err = errors.Join(fmt.Errorf("drain API: %w", err), s.http.Close())
 	}
 	for limit := time.Now().Add(2 * time.Second); s.conns.Load() > 0 && time.Now().Before(limit); {

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -22,7 +21,8 @@ type cluster struct {
 	name   string
 	expect int
 	nodes  map[string]*Node
-	logs   bytes.Buffer
+
+	acceptLoss bool // of nodes started from now on
 }
 
 func newCluster(t testing.TB, name string, expect int) *cluster {
@@ -39,7 +39,7 @@ func (c *cluster) start(name string) *Node {
 	}
 	n, err := New(Config{
 		Data: filepath.Join(c.dir, name), Name: name, Cluster: c.name, HTTP: "127.0.0.1:0", Peer: "127.0.0.1:0", Gossip: "127.0.0.1:0",
-		Join: join, Expect: c.expect, Cache: 32 << 20,
+		Join: join, Expect: c.expect, Cache: 32 << 20, AcceptLoss: c.acceptLoss,
 	}, slog.New(slog.NewTextHandler(c.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})).With("node", name))
 	if err != nil {
 		c.t.Fatal(err)

@@ -25,6 +25,7 @@ type Config struct {
 	Partitions int      // power of two, fixed when the cluster forms
 	MaxValue   int64    // bytes of one value, at most
 	Cache      int64    // bytes of the object cache
+	AcceptLoss bool     // a store that opened with less than it held serves again
 	LogLevel   string   // debug, info, warn or error
 	LogFormat  string   // text or json
 }
@@ -66,6 +67,7 @@ func Settings() []Setting {
 		number("partitions", "N", 256, "power of two, fixed when the cluster forms", 1, 65536, func(c *Config) *int { return &c.Partitions }),
 		size("max-value", "SIZE", "4MiB", "largest value in bytes, at most 32MiB", func(c *Config) *int64 { return &c.MaxValue }),
 		size("cache", "SIZE", "128MiB", "memory for the cache of objects", func(c *Config) *int64 { return &c.Cache }),
+		boolean("accept-loss", "a store that lost data at its last start serves again; then read everything with r=all", func(c *Config) *bool { return &c.AcceptLoss }),
 		choice("log-level", "LEVEL", "info", []string{"debug", "info", "warn", "error"}, "what is logged", func(c *Config) *string { return &c.LogLevel }),
 		choice("log-format", "FORMAT", "text", []string{"text", "json"}, "form of log lines", func(c *Config) *string { return &c.LogFormat }),
 	}

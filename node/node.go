@@ -86,6 +86,10 @@ func (n *Node) Open() (err error) {
 		return fmt.Errorf("open store: %w", err)
 	}
 
+	if err := n.acceptLoss(); err != nil {
+		return err
+	}
+
 	httpListener, err := listen(n.config.HTTP, "http")
 	if err != nil {
 		return err
@@ -109,6 +113,24 @@ func (n *Node) Open() (err error) {
 	n.loops.Go(func() { n.follow(ctx) })
 	n.log.Info("node is up", "name", n.config.Name, "id", n.store.NodeID(), "http", n.httpBound, "peer", n.peerAddr, "gossip", n.members.GossipAddr(),
 		"data", n.config.Data, "took", time.Since(n.began).Round(time.Millisecond))
+	return nil
+}
+
+// acceptLoss says what to do about a store that opened with less than it held, or lets it serve again if the operator says so.
+func (n *Node) acceptLoss() error {
+	err := n.store.Healthy()
+	switch {
+	case !errors.Is(err, storage.ErrDamaged):
+		return nil
+	case !n.config.AcceptLoss:
+		n.log.Error("the store has lost data: this node takes writes, but casts no read votes and is not ready. Start it once with --accept-loss, "+
+			"then read every key with r=all (rondo export --r all BUCKET), which brings back what the other replicas hold", "error", err)
+		return nil
+	}
+	n.log.Warn("the store has lost data, which the operator accepts: read every key with r=all to bring back what the other replicas hold", "error", err)
+	if err := n.store.ClearDamage(); err != nil {
+		return fmt.Errorf("accept the loss of data: %w", err)
+	}
 	return nil
 }
 

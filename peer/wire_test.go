@@ -30,8 +30,10 @@ func TestGoldenBytes(t *testing.T) {
 		{"key", appendKey(nil, key), "0704" + "62c3bc636b6574" + "6e616d65"},
 		{"read reply", appendReadReply(nil, []byte{0xee}, 0x1122), "0000000000001122" + "ee"},
 		{"fault", appendFault(nil, fault{outcome: 4, notApplied: true, stale: 3, text: "old"}), "04" + "01" + "0000000000000003" + "6f6c64"},
-		{"hello", appendHello(nil, hello{versions: versions{1, 1}, class: classLarge, session: 5, cluster: "c", from: "a", to: "b", identity: "i", refusal: "r"}),
-			"726e646f" + "00000019" + "01" + "01" + "01" + "0000000000000005" + "0163" + "0161" + "0162" + "0169" + "0172" + "476ebdf7"},
+		{
+			"hello", appendHello(nil, hello{versions: versions{1, 1}, class: classLarge, session: 5, cluster: "c", from: "a", to: "b", identity: "i", refusal: "r"}),
+			"726e646f" + "00000019" + "01" + "01" + "01" + "0000000000000005" + "0163" + "0161" + "0162" + "0169" + "0172" + "476ebdf7",
+		},
 	}
 	for _, test := range tests {
 		if got := hex.EncodeToString(test.got); got != test.want {

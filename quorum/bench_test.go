@@ -26,9 +26,11 @@ func (p *echoPeers) Read(_ context.Context, _ ring.NodeID, _ uint64, _ ring.Key,
 func (p *echoPeers) Write(_ context.Context, _ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _ bool, done func(error)) {
 	done(nil)
 }
+
 func (p *echoPeers) Coordinate(context.Context, ring.NodeID, uint64, []byte) ([]byte, error) {
 	return nil, errWire
 }
+
 func (p *echoPeers) List(context.Context, ring.NodeID, uint64, []byte) ([]byte, error) {
 	return nil, errWire
 }

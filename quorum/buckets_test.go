@@ -71,8 +71,15 @@ func TestBucketChecks(t *testing.T) {
 	defer c.close()
 	b := c.nodes[c.ids[0]].buckets
 	for _, bad := range []Bucket{
-		{N: 0, R: 1, W: 1, DW: 1}, {N: 8, R: 1, W: 1, DW: 1}, {N: 3, R: 4, W: 1, DW: 1}, {N: 3, R: 1, W: 4, DW: 1}, {N: 3, R: 1, W: 1, DW: 2},
-		{N: 3, R: 1, W: 1, DW: Quorum}, {N: 3, R: Unset, W: 1, DW: 1}, {N: 3, R: None, W: 1, DW: 1}, {N: 3, R: 1, W: None, DW: None},
+		{N: 0, R: 1, W: 1, DW: 1},
+		{N: 8, R: 1, W: 1, DW: 1},
+		{N: 3, R: 4, W: 1, DW: 1},
+		{N: 3, R: 1, W: 4, DW: 1},
+		{N: 3, R: 1, W: 1, DW: 2},
+		{N: 3, R: 1, W: 1, DW: Quorum},
+		{N: 3, R: Unset, W: 1, DW: 1},
+		{N: 3, R: None, W: 1, DW: 1},
+		{N: 3, R: 1, W: None, DW: None},
 		{N: 3, R: 1, W: 1, DW: 1, Sloppy: true},
 	} {
 		if e := errorOf(t, b.Set(t.Context(), "b", bad), CodeInvalid); e.Outcome != NotApplied {

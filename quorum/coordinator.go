@@ -111,7 +111,7 @@ func New(config Config) (*Coordinator, error) {
 		c.healthy = h.Healthy
 	}
 	c.table.rand = config.Rand
-	c.replica = &Replica{local: config.Local, membership: config.Membership, buckets: config.Buckets, observer: config.Observer, catchUp: config.CatchUp}
+	c.replica = &Replica{local: config.Local, membership: config.Membership, buckets: config.Buckets, observer: config.Observer, catchUp: config.CatchUp, healthy: c.healthy}
 	return c, nil
 }
 

@@ -272,6 +272,7 @@ func (m *memMembership) Layout() *ring.Layout { return m.layout.Load() }
 func (m *memMembership) Ready() (bool, string) {
 	return m.layout.Load() != nil, "waiting for 3 fresh nodes"
 }
+
 func (m *memMembership) Alive(id ring.NodeID) bool {
 	m.node.cluster.mu.Lock()
 	defer m.node.cluster.mu.Unlock()

@@ -22,6 +22,7 @@ func (s *opSet) add(i int)          { s[i/64] |= 1 << (i % 64) }
 func (s opSet) has(i int) bool      { return s[i/64]&(1<<(i%64)) != 0 }
 func (s opSet) union(o opSet) opSet { return s.merge(o, func(a, b uint64) uint64 { return a | b }) }
 func (s opSet) minus(o opSet) opSet { return s.merge(o, func(a, b uint64) uint64 { return a &^ b }) }
+
 func (s opSet) merge(o opSet, f func(a, b uint64) uint64) opSet {
 	for i := range s {
 		s[i] = f(s[i], o[i])

@@ -325,6 +325,9 @@ func (c *Coordinator) HandleList(ctx context.Context, from ring.NodeID, layout u
 		return nil, &refusal{text: e.Detail, outcome: outcomeOverloaded}
 	}
 	defer c.leave(&c.scans)
+	if err := c.healthy(); err != nil {
+		return nil, fmt.Errorf("this replica casts no read votes: %w", err)
+	}
 	own := c.config.Membership.Layout()
 	if own == nil {
 		return nil, &refusal{text: notReady(c.config.Membership).Detail, outcome: outcomeStale}

@@ -1,6 +1,7 @@
 package quorum
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/rondodb/rondo/ring"
@@ -18,12 +19,13 @@ type Replica struct {
 	buckets    *Buckets
 	observer   Observer
 	catchUp    func(from ring.NodeID, version uint64)
+	healthy    func() error // of the local store
 }
 
 // TryRead answers from memory only, and never blocks; ok is false where Read must be asked. A key never written has a nil
 // object and digest 0.
 func (r *Replica) TryRead(from ring.NodeID, layout uint64, key ring.Key, digestOnly bool) (object []byte, digest uint64, ok bool, err error) {
-	if err := r.admit(from, layout, key, nextNodes); err != nil {
+	if err := r.admitRead(from, layout, key); err != nil {
 		return nil, 0, true, err
 	}
 	object, digest, ok = r.local.TryGet(key)
@@ -35,7 +37,7 @@ func (r *Replica) TryRead(from ring.NodeID, layout uint64, key ring.Key, digestO
 
 // Read answers from the store. The bytes are shared with the store and must not be changed.
 func (r *Replica) Read(from ring.NodeID, layout uint64, key ring.Key, digestOnly bool) (object []byte, digest uint64, err error) {
-	if err := r.admit(from, layout, key, nextNodes); err != nil {
+	if err := r.admitRead(from, layout, key); err != nil {
 		return nil, 0, err
 	}
 	object, digest, err = r.local.Get(key)
@@ -85,6 +87,14 @@ func (r *Replica) check(from ring.NodeID, layout uint64, key ring.Key, object []
 		return refuse("a version is stamped %v ahead of this node's clock (%s), more than %v: compare the clocks of the nodes", ahead.Round(time.Millisecond), now.UTC().Format(time.RFC3339), maxAhead)
 	}
 	return nil
+}
+
+// admitRead is admit for reads. A store that has lost something would vote for what is left of it, so it casts no vote.
+func (r *Replica) admitRead(from ring.NodeID, layout uint64, key ring.Key) error {
+	if err := r.healthy(); err != nil {
+		return fmt.Errorf("this replica casts no read votes: %w", err)
+	}
+	return r.admit(from, layout, key, nextNodes)
 }
 
 // admit checks that both sides work with the same layout, and that this node owns the key under it, or is among the

@@ -152,7 +152,7 @@ func TestPlacement(t *testing.T) {
 			for name, weight := range weights {
 				t.Run(fmt.Sprintf("%d/%dzones/%s", count, zones, name), func(t *testing.T) {
 					t.Parallel()
-					for seed := range uint64(4) {
+					for seed := range uint64(25) {
 						r := rand.New(rand.NewPCG(seed, uint64(count*10+zones)))
 						even := seed%2 == 0 // else zones of random sizes
 						zone := func(i int) string {
@@ -198,7 +198,7 @@ func joinAndLeave(t *testing.T, r *rand.Rand, members []Member, joiner Member) {
 		checkSpread(t, left)
 		checkBalance(t, left, 3)
 		if len(left.Members()) >= 3 { // else there are fewer slots
-			checkMoved(t, "leave", from, left, slots(from, 3)[leaver.ID]+forced(from, left, leaver))
+			checkMoved(t, "leave", from, left, slots(from, 3)[leaver.ID])
 		}
 	}
 }
@@ -239,7 +239,7 @@ func forced(from, to *Layout, leaver Member) int {
 func checkMoved(t fataler, what string, old, new *Layout, least int) {
 	t.Helper()
 	if got := moved(old, new, 3); float64(got) > max(1.3*float64(least), float64(least)+1) {
-		t.Fatalf("%s at %d members: %d slots moved, the least is %d", what, len(old.Members()), got, least)
+		t.(*testing.T).Errorf("%s at %d members: %d slots moved, the least is %d", what, len(old.Members()), got, least)
 	}
 }
 

@@ -58,7 +58,7 @@ type shard struct {
 	_               [24]byte // no two shards in one pair of cache lines
 }
 
-// newArena takes over memory, which must be zero and at least 64 KiB.
+// newArena takes over memory, which must be zero and at least 4 KiB.
 func newArena(memory []byte) *arena {
 	n := 1
 	for n < maxShards && len(memory)/(2*n) >= minShard {

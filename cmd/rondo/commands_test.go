@@ -52,10 +52,17 @@ func TestExitCodes(t *testing.T) {
 		want   int
 		next   string
 	}{
-		{400, "invalid_argument", exitUsage, "--help"}, {404, "key_not_found", exitNotFound, "rondo list b"}, {409, "too_many_siblings", exitFailure, "merge"},
-		{409, "conflict", exitFailure, "try again"}, {413, "too_large", exitFailure, "--max-value"}, {503, "quorum_unavailable", exitUnavailable, "rondo status"},
-		{503, "overloaded", exitUnavailable, "try again"}, {503, "not_ready", exitUnavailable, "health --ready"}, {504, "quorum_timeout", exitUnavailable, "--timeout"},
-		{500, "internal", exitFailure, "log"}, {404, "", exitFailure, "is that a Rondo node"},
+		{400, "invalid_argument", exitUsage, "--help"},
+		{404, "key_not_found", exitNotFound, "rondo list b"},
+		{409, "too_many_siblings", exitFailure, "merge"},
+		{409, "conflict", exitFailure, "try again"},
+		{413, "too_large", exitFailure, "--max-value"},
+		{503, "quorum_unavailable", exitUnavailable, "rondo status"},
+		{503, "overloaded", exitUnavailable, "try again"},
+		{503, "not_ready", exitUnavailable, "health --ready"},
+		{504, "quorum_timeout", exitUnavailable, "--timeout"},
+		{500, "internal", exitFailure, "log"},
+		{404, "", exitFailure, "is that a Rondo node"},
 	} {
 		f.refuse = func(*http.Request) (int, string) { return test.status, test.code }
 		_, stderr, code := rondo(t, f, "", "get", "b", "k")

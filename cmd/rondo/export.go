@@ -90,6 +90,9 @@ func (s *session) exportFile(ctx context.Context, bucket, path string, f exportF
 	var w io.Writer = s.stdout
 	var file *os.File
 	if path != "-" {
+		if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+			return usageError{fmt.Errorf("%s is not a file that can be replaced: write to - and redirect that", path)}
+		}
 		if file, err = os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*"); err != nil {
 			return fmt.Errorf("write %s: %w", path, err)
 		}

@@ -137,8 +137,11 @@ func TestProblems(t *testing.T) {
 		want   Error
 		text   string
 	}{
-		{503, "2", `{"title":"Overloaded","status":503,"code":"overloaded","detail":"too much","outcome":"not_applied"}`,
-			Error{Code: "overloaded", Outcome: "not_applied", RetryAfter: 2 * time.Second}, "too much (503 overloaded; not applied: no replica has it)"},
+		{
+			503, "2", `{"title":"Overloaded","status":503,"code":"overloaded","detail":"too much","outcome":"not_applied"}`,
+			Error{Code: "overloaded", Outcome: "not_applied", RetryAfter: 2 * time.Second},
+			"too much (503 overloaded; not applied: no replica has it)",
+		},
 		{504, "", `{"code":"quorum_timeout","title":"Timeout","outcome":"unknown"}`, Error{Code: "quorum_timeout", Outcome: "unknown"}, "Timeout (504 quorum_timeout; outcome unknown: some replica may have it)"},
 		{404, "", `{"code":"key_not_found","detail":"gone","reason":"deleted"}`, Error{Code: "key_not_found", Reason: "deleted", Context: "T"}, "gone (404 key_not_found)"},
 		{502, "", "<html>bad gateway</html>", Error{}, ""},
@@ -229,8 +232,14 @@ func TestDeadline(t *testing.T) {
 
 func TestNodeAddresses(t *testing.T) {
 	for _, test := range []struct{ in, want string }{
-		{"127.0.0.1:7070", "http://127.0.0.1:7070"}, {" http://n1/ ", "http://n1"}, {"https://h/base/", "https://h/base"},
-		{"ftp://h", ""}, {"http://", ""}, {"http://h?x=1", ""}, {"http://u:p@h", ""}, {"http://h:port", ""},
+		{"127.0.0.1:7070", "http://127.0.0.1:7070"},
+		{" http://n1/ ", "http://n1"},
+		{"https://h/base/", "https://h/base"},
+		{"ftp://h", ""},
+		{"http://", ""},
+		{"http://h?x=1", ""},
+		{"http://u:p@h", ""},
+		{"http://h:port", ""},
 	} {
 		u, err := parseNode(test.in)
 		switch {
@@ -244,8 +253,10 @@ func TestNodeAddresses(t *testing.T) {
 
 func TestList(t *testing.T) {
 	var query string
-	answers := []string{`{"keys":["a",{"base64":"/w=="},"\u00e9"],"cursor":"next"}`, `{"keys":[]}`,
-		`{"keys":[{"key":"a","context":"t","values":[{"value": 1,"content_type":"application/json"}]},{"key":{"base64":"/w=="},"values":[{"value":"x","content_type":"text/plain"}]}]}`}
+	answers := []string{
+		`{"keys":["a",{"base64":"/w=="},"\u00e9"],"cursor":"next"}`, `{"keys":[]}`,
+		`{"keys":[{"key":"a","context":"t","values":[{"value": 1,"content_type":"application/json"}]},{"key":{"base64":"/w=="},"values":[{"value":"x","content_type":"text/plain"}]}]}`,
+	}
 	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		query = r.URL.RawQuery
 		io.WriteString(w, answers[0])

@@ -13,11 +13,16 @@ func TestMembers(t *testing.T) {
 		in   string
 		want []string // name, raw bytes, …; nil = an error
 	}{
-		{`{}`, []string{}}, {" { } \n", []string{}},
+		{`{}`, []string{}},
+		{" { } \n", []string{}},
 		{`{"a":1}`, []string{"a", "1"}},
 		{"{ \"a\" : \t1 , \"b\":{\"c\":[1,2,{\"d\":\"}]\"}]}\n}", []string{"a", " \t1 ", "b", "{\"c\":[1,2,{\"d\":\"}]\"}]}\n"}},
 		{`{"\u0061\"":"x\\","a\"":null}`, []string{`a"`, `"x\\"`, `a"`, "null"}},
-		{`[1]`, nil}, {`{"a":}`, nil}, {``, nil}, {`1`, nil}, {`{"a":1}x`, nil},
+		{`[1]`, nil},
+		{`{"a":}`, nil},
+		{``, nil},
+		{`1`, nil},
+		{`{"a":1}x`, nil},
 	}
 	for _, test := range tests {
 		got := []string{}

@@ -212,8 +212,17 @@ func TestInterrupt(t *testing.T) {
 
 func TestBadConfigs(t *testing.T) {
 	for _, c := range []Config{
-		{ReadPercent: 101}, {Keys: -1}, {Connections: -1}, {Distribution: "normal"}, {Content: "xml"}, {Prefix: "a b"}, {ValueSize: 5}, {Rate: -1},
-		{Nodes: []string{"https://h"}}, {Nodes: []string{"http://127.0.0.1:1"}}, {Nodes: []string{"http://h:p"}},
+		{ReadPercent: 101},
+		{Keys: -1},
+		{Connections: -1},
+		{Distribution: "normal"},
+		{Content: "xml"},
+		{Prefix: "a b"},
+		{ValueSize: 5},
+		{Rate: -1},
+		{Nodes: []string{"https://h"}},
+		{Nodes: []string{"http://127.0.0.1:1"}},
+		{Nodes: []string{"http://h:p"}},
 	} {
 		if _, err := Run(context.Background(), c); err == nil {
 			t.Errorf("%+v: got no error", c)

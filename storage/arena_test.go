@@ -1,0 +1,414 @@
+package storage
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/rondodb/rondo/ring"
+)
+
+// testArena has its memory from the Go heap, where the race detector sees it.
+func testArena(bytes int) *arena { return newArena(make([]byte, bytes)) }
+
+func arenaKey(i int) (hash uint64, key []byte) {
+	key = appendDataKey(nil, testKey(i))
+	return cacheHash(key), key
+}
+
+// broken says what is wrong with the shard's structure; nil = nothing.
+func (s *shard) broken() error {
+	if s.base > s.head || s.head > len(s.mem) || s.tail < s.base || s.end > len(s.mem) {
+		return fmt.Errorf("ring from %d: head %d, tail %d, end %d", s.base, s.head, s.tail, s.end)
+	}
+	if s.end == 0 && s.tail != s.base || s.end != 0 && (s.head > s.tail || s.tail >= s.end) {
+		return fmt.Errorf("ring from %d: head %d, tail %d, end %d", s.base, s.head, s.tail, s.end)
+	}
+	live := map[int]bool{}
+	walk := func(from, to int) error {
+		for at := from; at < to; at += s.size(at) {
+			if s.size(at) < headerLen+len(s.key(at))+len(s.value(at)) || at+s.size(at) > to {
+				return fmt.Errorf("entry at %d has %d bytes, of %d to %d", at, s.size(at), from, to)
+			}
+			if s.flag(at)&flagDead == 0 {
+				live[at] = true
+			}
+		}
+		return nil
+	}
+	if err := walk(s.base, s.head); err != nil {
+		return err
+	}
+	if s.end != 0 {
+		if err := walk(s.tail, s.end); err != nil {
+			return err
+		}
+	}
+	if len(live) != s.entries {
+		return fmt.Errorf("%d live entries in the ring, %d counted", len(live), s.entries)
+	}
+	for slot := range int(s.slots) {
+		length := 0
+		for link := slot * slotLen; s.follow(link) != 0; length++ {
+			entry := s.follow(link)
+			if !live[entry] || s.slot(s.load(entry+atTag)) != slot*slotLen {
+				return fmt.Errorf("slot %d leads to %d", slot, entry)
+			}
+			delete(live, entry)
+			link = entry + atNext
+		}
+		if length > maxChain {
+			return fmt.Errorf("slot %d has %d entries", slot, length)
+		}
+	}
+	if len(live) != 0 {
+		return fmt.Errorf("no slot leads to %v", live)
+	}
+	return nil
+}
+
+func TestArenaIsTheModel(t *testing.T) {
+	rounds, saves, chains := 0, 0, 0
+	rapid.Check(t, func(t *rapid.T) {
+		const size = 4 << 10 // of which 16 values of the largest size fit
+		a := testArena(size)
+		s := &a.shards[0]
+		spread := rapid.SampledFrom([]uint64{1, 3, 1 << 63}).Draw(t, "hashes") // few of them: chains
+		sizes := rapid.OneOf(rapid.IntRange(0, 40), rapid.IntRange(0, 200), rapid.IntRange(0, 600), rapid.Just(maxCached+1))
+		last := map[string][]byte{}
+		for n := range rapid.IntRange(0, 300).Draw(t, "steps") {
+			i := rapid.IntRange(0, 99).Draw(t, "key")
+			k := bytes.Repeat([]byte{byte(i)}, 1+i%8)
+			hash := ring.Digest(k) % spread * 0x9e3779b97f4a7c15
+			switch rapid.IntRange(0, 9).Draw(t, "what") {
+			default:
+				v := bytes.Repeat([]byte{byte(n)}, sizes.Draw(t, "size"))
+				if old := last[string(k)]; old != nil && rapid.Bool().Draw(t, "grow") {
+					v = bytes.Repeat([]byte{byte(n)}, len(old)+rapid.IntRange(0, slack+granule).Draw(t, "by"))
+				}
+				head, end, entries := s.head, s.end, s.entries
+				a.set(hash, k, v)
+				last[string(k)] = v
+				got, ok := a.get(hash, nil, k)
+				if want := entrySize(len(k), len(v)) <= a.limit && len(v) <= maxCached; ok != want || ok && !bytes.Equal(got, v) {
+					t.Fatalf("after a set of %d bytes: hit %v with %d bytes, want %v", len(v), ok, len(got), want)
+				}
+				if s.head < head {
+					rounds++
+				}
+				if end != 0 && s.head > head+entrySize(len(k), len(v)) {
+					saves++
+				}
+				if spread == 1 && entries == maxChain {
+					chains++
+				}
+			case 0:
+				a.delete(hash, k)
+				delete(last, string(k))
+			case 1, 2, 3, 4:
+				got, ok := a.get(hash, []byte("before"), k)
+				want, set := last[string(k)]
+				if ok && (!set || string(got) != "before"+string(want)) || !ok && string(got) != "before" {
+					t.Fatalf("hit %v with %.20x, want %.20x", ok, got, want)
+				}
+			}
+			if err := s.broken(); err != nil {
+				t.Fatal(err)
+			}
+			if used, entries := a.usage(); used > size || entries > uint64(len(last)) {
+				t.Fatalf("%d bytes and %d entries, of %d and %d", used, entries, size, len(last))
+			}
+		}
+	})
+	t.Logf("the ring came around %d times, %d inserts saved entries, %d met a full chain", rounds, saves, chains)
+	if rounds == 0 || saves == 0 || chains == 0 {
+		t.Error("not everything was met")
+	}
+}
+
+// The same, with a real load: every size, all shards, more than fits.
+func TestArenaUnderLoad(t *testing.T) {
+	const size = 16 << 20
+	a := testArena(size)
+	rng := rand.New(rand.NewPCG(1, 1))
+	last := map[int][]byte{}
+	hits := 0
+	for n := range 200_000 {
+		i := rng.IntN(20_000)
+		hash, k := arenaKey(i)
+		switch rng.IntN(8) {
+		case 0, 1, 2:
+			v := make([]byte, 8+rng.IntN(1<<rng.IntN(13)))
+			binary.BigEndian.PutUint64(v, uint64(n))
+			a.set(hash, k, v)
+			last[i] = v
+		case 3:
+			a.delete(hash, k)
+			delete(last, i)
+		default:
+			got, ok := a.get(hash, nil, k)
+			if want, set := last[i]; ok && (!set || !bytes.Equal(got, want)) {
+				t.Fatalf("key %d: got %.10x, want %.10x", i, got, want)
+			}
+			if ok {
+				hits++
+			}
+		}
+	}
+	for i := range a.shards {
+		if err := a.shards[i].broken(); err != nil {
+			t.Errorf("shard %d: %v", i, err)
+		}
+	}
+	if used, entries := a.usage(); len(a.shards) != 8 || used < size*9/10 || used > size || entries == 0 || hits == 0 {
+		t.Errorf("%d shards, %d bytes, %d entries, %d hits", len(a.shards), used, entries, hits)
+	}
+}
+
+// What fits stays, however often it is overwritten, also where values grow and shrink a little.
+func TestOverwritingKeepsWhatFits(t *testing.T) {
+	size, keys := 128<<20, 100_000
+	if testing.Short() {
+		size, keys = size/16, keys/18 // few shards are filled less evenly
+	}
+	memory, err := mapMemory(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := newArena(memory)
+	rng := rand.New(rand.NewPCG(2, 2))
+	value := make([]byte, 1100+slack)
+	for i := range keys {
+		hash, k := arenaKey(i)
+		a.set(hash, k, value[:1100])
+	}
+	hits := 0
+	space := make([]byte, 0, len(value))
+	for range 3 * keys {
+		hash, k := arenaKey(rng.IntN(keys))
+		if _, ok := a.get(hash, space, k); ok {
+			hits++
+		}
+		a.set(hash, k, value[:1100-slack+rng.IntN(2*slack+1)])
+	}
+	used, entries := a.usage()
+	t.Logf("%d of %d writes hit; %d entries in %d bytes", hits, 3*keys, entries, used)
+	if hits != 3*keys || entries != uint64(keys) {
+		t.Errorf("%d of %d writes hit, %d of %d keys are left", hits, 3*keys, entries, keys)
+	}
+	a.release()
+	if err := unmapMemory(memory); err != nil {
+		t.Error(err)
+	}
+}
+
+// Keys that are read all the time survive others that are read once, be they ten times as many as fit.
+func TestHotSetSurvivesAScan(t *testing.T) {
+	const size, fits, hot = 8 << 20, 7000, 2800
+	a := testArena(size)
+	rng := rand.New(rand.NewPCG(3, 3))
+	value := make([]byte, 1000)
+	read := func(i int) bool {
+		hash, k := arenaKey(i)
+		if _, ok := a.get(hash, nil, k); ok {
+			return true
+		}
+		a.set(hash, k, value)
+		return false
+	}
+	for i := range hot { // side by side in the ring, which is the hard case
+		read(i)
+		read(i)
+	}
+	hits, reads := 0, 0
+	for i := range 10 * fits {
+		read(hot + i)
+		for range 3 {
+			reads++
+			if read(rng.IntN(hot)) {
+				hits++
+			}
+		}
+	}
+	rate := float64(hits) / float64(reads)
+	t.Logf("%.2f %% of the reads of hot keys hit", 100*rate)
+	if rate < 0.97 {
+		t.Errorf("%.2f %% of the reads of hot keys hit, want 97 %%", 100*rate)
+	}
+}
+
+func TestArenaSizes(t *testing.T) {
+	a := testArena(1 << 20)
+	hash, k := arenaKey(1)
+	for _, c := range []struct {
+		size int
+		kept bool
+	}{{0, true}, {1, true}, {64<<10 + 100, true}, {maxCached, true}, {maxCached + 1, false}, {5, true}, {1 << 20, false}, {0, true}} {
+		v := bytes.Repeat([]byte{7}, c.size)
+		a.set(hash, k, v)
+		got, ok := a.get(hash, nil, k)
+		if ok != c.kept || ok && !bytes.Equal(got, v) {
+			t.Errorf("%d bytes: hit %v with %d bytes, want %v", c.size, ok, len(got), c.kept)
+		}
+	}
+	// An eighth of a small shard is the limit there.
+	a = testArena(64 << 10)
+	a.set(hash, k, make([]byte, 100))
+	a.set(hash, k, make([]byte, 8<<10))
+	if _, ok := a.get(hash, nil, k); ok {
+		t.Error("a value of an eighth of the shard was kept, or the one before it")
+	}
+	a.set(hash, make([]byte, 64<<10), nil)
+	if _, entries := a.usage(); entries != 0 {
+		t.Errorf("%d entries, want none", entries)
+	}
+	for bytes, want := range map[int]int{64 << 10: 1, 1 << 20: 1, 4 << 20: 2, 32 << 20: 16, 128 << 20: 64, 1 << 30: 256, 2 << 30: 256} {
+		if bytes > 128<<20 && testing.Short() {
+			continue
+		}
+		memory, err := mapMemory(bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(newArena(memory).shards); got != want {
+			t.Errorf("%d bytes are cut into %d shards, want %d", bytes, got, want)
+		}
+		if err := unmapMemory(memory); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// One more entry of a clock takes no new place.
+func TestGrowthInPlace(t *testing.T) {
+	a := testArena(1 << 20)
+	for i := range 100 {
+		hash, k := arenaKey(i)
+		a.set(hash, k, make([]byte, 100+i))
+	}
+	before, _ := a.usage()
+	for i := range 100 {
+		hash, k := arenaKey(i)
+		a.set(hash, k, make([]byte, 100+i+slack))
+		a.set(hash, k, make([]byte, i))
+		a.set(hash, k, make([]byte, 100+i+slack))
+	}
+	if after, entries := a.usage(); after != before || entries != 100 {
+		t.Errorf("%d entries take %d bytes, were 100 and %d", entries, after, before)
+	}
+}
+
+// Keys whose hashes are all the same cost each other room, but no more than a short chain of time.
+func TestEqualHashes(t *testing.T) {
+	a := testArena(1 << 20)
+	for i := range 1000 {
+		a.set(7, fmt.Append(nil, i), fmt.Append(nil, "value ", i))
+	}
+	if err := a.shards[0].broken(); err != nil {
+		t.Fatal(err)
+	}
+	if _, entries := a.usage(); entries != maxChain {
+		t.Errorf("%d entries, want %d", entries, maxChain)
+	}
+	for i := 1000 - maxChain; i < 1000; i++ {
+		if got, ok := a.get(7, nil, fmt.Append(nil, i)); !ok || string(got) != fmt.Sprint("value ", i) {
+			t.Errorf("key %d: hit %v with %q", i, ok, got)
+		}
+	}
+}
+
+// One goroutine writes a key, all read it. No hit is older than the last set that had returned, nor torn.
+func TestArenaConcurrently(t *testing.T) {
+	a := testArena(256 << 10)
+	const keys, writers = 400, 4
+	var returned [keys]atomic.Uint64
+	var group sync.WaitGroup
+	for w := range writers {
+		group.Go(func() {
+			rng := rand.New(rand.NewPCG(4, uint64(w)))
+			for n := uint64(1); n <= 20_000; n++ {
+				i := rng.IntN(keys/writers)*writers + w
+				hash, k := arenaKey(i)
+				a.set(hash, k, bytes.Repeat(binary.BigEndian.AppendUint64(nil, uint64(i)<<32|n), 1+rng.IntN(200)))
+				returned[i].Store(n)
+
+				i = rng.IntN(keys)
+				least := returned[i].Load()
+				hash, k = arenaKey(i)
+				v, ok := a.get(hash, nil, k)
+				if !ok {
+					continue
+				}
+				have := binary.BigEndian.Uint64(v)
+				if have>>32 != uint64(i) || have&(1<<32-1) < least || !bytes.Equal(v, bytes.Repeat(v[:8], len(v)/8)) {
+					t.Errorf("key %d: got %.16x, want write %d or later", i, v, least)
+					return
+				}
+				if rng.IntN(100) == 0 {
+					a.delete(hash, k)
+					a.usage()
+				}
+			}
+		})
+	}
+	group.Wait()
+	if err := a.shards[0].broken(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The memory is unmapped while the arena is in use: whoever touched it would end the process.
+func TestNothingTouchesReleasedMemory(t *testing.T) {
+	for range 20 {
+		memory, err := mapMemory(4 << 20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := newArena(memory)
+		var group sync.WaitGroup
+		stop := make(chan struct{})
+		var ready sync.WaitGroup
+		for w := range 4 {
+			ready.Add(1)
+			group.Go(func() {
+				for i := w; ; i += 4 {
+					hash, k := arenaKey(i % 1000)
+					a.set(hash, k, k)
+					a.get(hash, nil, k)
+					if i%16 == 0 {
+						a.delete(hash, k)
+					}
+					if i == w+400 {
+						ready.Done()
+					}
+					select {
+					case <-stop:
+						return
+					default:
+					}
+				}
+			})
+		}
+		ready.Wait()
+		a.release()
+		if err := unmapMemory(memory); err != nil {
+			t.Fatal(err)
+		}
+		hash, k := arenaKey(1)
+		a.set(hash, k, k)
+		if _, ok := a.get(hash, nil, k); ok {
+			t.Error("a hit after release")
+		}
+		if used, entries := a.usage(); used != 0 || entries != 0 {
+			t.Errorf("%d bytes, %d entries after release", used, entries)
+		}
+		close(stop)
+		group.Wait()
+	}
+}
