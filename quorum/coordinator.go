@@ -317,15 +317,3 @@ func sooner(ctx context.Context, now time.Time, d time.Duration) time.Time {
 	}
 	return at
 }
-
-// codeOf is the stable code of an error of this package, "" for nil.
-func codeOf(err error) Code {
-	if err == nil {
-		return ""
-	}
-	var e *Error
-	if errors.As(err, &e) {
-		return e.Code
-	}
-	return CodeInternal
-}

@@ -37,8 +37,6 @@ type memStore struct {
 	background sync.WaitGroup
 }
 
-func (s *memStore) set(f func()) { s.mu.Lock(); defer s.mu.Unlock(); f() }
-
 func (s *memStore) TryGet(key ring.Key) ([]byte, uint64, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -162,7 +162,7 @@ type storm struct {
 
 // run plays one random history in virtual time: concurrent clients through all nodes, slow, lost, doubled and reordered
 // messages, nodes that crash and come back as new incarnations. It returns what the checker says.
-func (s storm) run(t *testing.T, seed uint64) (err error, acked, failed int) {
+func (s storm) run(t *testing.T, seed uint64) (acked, failed int, err error) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCluster(t, s.nodes)
 		if s.planted != nil {
@@ -227,7 +227,7 @@ func (s storm) run(t *testing.T, seed uint64) (err error, acked, failed int) {
 			}
 		}
 	})
-	return err, acked, failed
+	return acked, failed, err
 }
 
 func stormKey(k int) ring.Key { return ring.NewKey("storm", fmt.Sprint("key", k)) }
@@ -322,7 +322,7 @@ func crashes(c *cluster, r *rand.Rand, stop chan struct{}) {
 func TestHistories(t *testing.T) {
 	acked, failed := 0, 0
 	for seed := range uint64(150) {
-		err, a, f := storm{nodes: 3 + int(seed%3), clients: 4, keys: 2, ops: 25}.run(t, seed)
+		a, f, err := storm{nodes: 3 + int(seed%3), clients: 4, keys: 2, ops: 25}.run(t, seed)
 		if acked, failed = acked+a, failed+f; err != nil || t.Failed() {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
@@ -352,7 +352,7 @@ func TestHistoriesFindPlantedFaults(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s.nodes, s.clients, s.keys, s.ops = 3, 4, 1, 25
 			for seed := range uint64(60) {
-				if err, _, _ := s.run(t, seed); err != nil {
+				if _, _, err := s.run(t, seed); err != nil {
 					return
 				}
 			}

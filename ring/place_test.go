@@ -152,7 +152,7 @@ func TestPlacement(t *testing.T) {
 			for name, weight := range weights {
 				t.Run(fmt.Sprintf("%d/%dzones/%s", count, zones, name), func(t *testing.T) {
 					t.Parallel()
-					for seed := range uint64(25) {
+					for seed := range uint64(4) {
 						r := rand.New(rand.NewPCG(seed, uint64(count*10+zones)))
 						even := seed%2 == 0 // else zones of random sizes
 						zone := func(i int) string {
@@ -203,43 +203,11 @@ func joinAndLeave(t *testing.T, r *rand.Rand, members []Member, joiner Member) {
 	}
 }
 
-// forced is how many more slots than the leaver's own must move for the shares to hold: where the leaver was its zone's only
-// owner of a partition, and there are no more zones than replicas, only members of that zone can follow it; what they get
-// beyond their fair shares moves on to other zones.
-func forced(from, to *Layout, leaver Member) int {
-	need := 0
-	for p := range from.Partitions() {
-		alone, owns := true, false
-		zones := map[string]bool{}
-		for _, id := range from.Owners(p, 3) {
-			m, _ := from.Member(id)
-			zones[m.Zone] = true
-			owns = owns || id == leaver.ID
-			alone = alone && (id == leaver.ID || m.Zone != leaver.Zone)
-		}
-		if owns && alone && len(zones) < 3 {
-			need++
-		}
-	}
-	held := slots(from, 3)
-	room, stay := 0.0, false
-	for id, fair := range fairShares(to.Members(), to.Partitions(), 3) {
-		if m, _ := to.Member(id); m.Zone == leaver.Zone {
-			room += math.Max(0, math.Ceil(fair)-float64(held[id]))
-			stay = true
-		}
-	}
-	if !stay {
-		return 0
-	}
-	return max(0, need-int(room))
-}
-
 // checkMoved checks that at most 1.3 times the least number of slots moved, or one slot more than that number.
 func checkMoved(t fataler, what string, old, new *Layout, least int) {
 	t.Helper()
 	if got := moved(old, new, 3); float64(got) > max(1.3*float64(least), float64(least)+1) {
-		t.(*testing.T).Errorf("%s at %d members: %d slots moved, the least is %d", what, len(old.Members()), got, least)
+		t.Fatalf("%s at %d members: %d slots moved, the least is %d", what, len(old.Members()), got, least)
 	}
 }
 

@@ -82,8 +82,8 @@ func TestArenaIsTheModel(t *testing.T) {
 		spread := rapid.SampledFrom([]uint64{1, 3, 1 << 63}).Draw(t, "hashes") // few of them: chains
 		sizes := rapid.OneOf(rapid.IntRange(0, 40), rapid.IntRange(0, 200), rapid.IntRange(0, 600), rapid.Just(maxCached+1))
 		last := map[string][]byte{}
-		for n := range rapid.IntRange(0, 300).Draw(t, "steps") {
-			i := rapid.IntRange(0, 99).Draw(t, "key")
+		for n := range rapid.SampledFrom([]int{20, 100, 500}).Draw(t, "steps") {
+			i := int(rapid.Byte().Draw(t, "key")) % 100
 			k := bytes.Repeat([]byte{byte(i)}, 1+i%8)
 			hash := ring.Digest(k) % spread * 0x9e3779b97f4a7c15
 			switch rapid.IntRange(0, 9).Draw(t, "what") {
@@ -127,7 +127,7 @@ func TestArenaIsTheModel(t *testing.T) {
 		}
 	})
 	t.Logf("the ring came around %d times, %d inserts saved entries, %d met a full chain", rounds, saves, chains)
-	if rounds == 0 || saves == 0 || chains == 0 {
+	if !testing.Short() && (rounds == 0 || saves == 0 || chains == 0) {
 		t.Error("not everything was met")
 	}
 }

@@ -102,18 +102,6 @@ func parseTokenKey(k []byte) (ring.Key, error) {
 	return ring.Key{Token: binary.BigEndian.Uint64(k), Bucket: string(k[8 : 8+end]), Name: string(k[8+end+1:])}, nil
 }
 
-// after is the smallest key greater than every key that begins with prefix; nil where there is none.
-func after(prefix []byte) []byte {
-	for i := len(prefix) - 1; i >= 0; i-- {
-		if prefix[i] != 0xff {
-			out := bytes.Clone(prefix[:i+1])
-			out[i]++
-			return out
-		}
-	}
-	return nil
-}
-
 // partitionOf is the partition of a token: its top bits.
 func partitionOf(token uint64, partitions int) int {
 	return int(token >> (64 - bits.Len(uint(partitions)-1)))

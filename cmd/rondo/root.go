@@ -156,12 +156,5 @@ func interruptible(ctx context.Context) (_ context.Context, stop context.CancelF
 	return ctx, stop
 }
 
-// group makes a command that only holds others.
-func group(cmd *cobra.Command) *cobra.Command {
-	cmd.Args = cobra.NoArgs
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	return cmd
-}
-
 // errInterrupted ends a long command that was told to stop.
 var errInterrupted = errors.New("interrupted")

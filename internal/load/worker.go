@@ -86,14 +86,12 @@ func (w *worker) exchange(ctx context.Context, kind int, key uint64, now time.Ti
 			q = newRequests(&w.run.config, w.run.targets[w.target], w.rand)
 			w.requests[w.target] = q
 		}
-		request := q.get
-		if kind == kindRead {
-			request = q.read(key)
-		} else {
-			request = q.write(key)
+		render := q.read
+		if kind != kindRead {
+			render = q.write
 		}
 		var r reply
-		if r, err = c.do(request, now); err == nil {
+		if r, err = c.do(render(key), now); err == nil {
 			w.fails = 0
 			if r.close {
 				w.mu.Lock()

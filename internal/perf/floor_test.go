@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -170,30 +169,6 @@ func freePorts(t *testing.T, n int) []int {
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports
-}
-
-// cpu is the processor time that the processes have used, user and system.
-func cpu(t *testing.T, processes ...process) time.Duration {
-	t.Helper()
-	if runtime.GOOS != "linux" {
-		t.Skip("SKIPPED: reads processor time from /proc")
-	}
-	var total time.Duration
-	for _, p := range processes {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
-		if err != nil {
-			t.Fatal(err)
-		}
-		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-		for _, f := range fields[11:13] { // utime, stime
-			ticks, err := strconv.ParseInt(f, 10, 64)
-			if err != nil {
-				t.Fatal(err)
-			}
-			total += time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100
-		}
-	}
-	return total
 }
 
 // resident is the resident memory of a process in bytes.

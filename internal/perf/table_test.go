@@ -73,7 +73,6 @@ type row struct {
 	must, aim float64
 	less      bool // smaller is better
 	ratios    []float64
-	detail    string
 }
 
 func (r *row) median() float64 {
