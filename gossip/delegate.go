@@ -24,6 +24,7 @@ var (
 func (d *delegate) NodeMeta(int) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.log.Debug("NODEMETA", "lv", d.own.LayoutVersion)
 	return d.own.append(nil)
 }
 
@@ -145,6 +146,7 @@ func (m *Membership) hear(n *memberlist.Node, up bool) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.log.Debug("HEAR", "from", described.Name, "up", up, "lv", described.LayoutVersion)
 	if m.closed {
 		return
 	}

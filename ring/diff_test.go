@@ -62,8 +62,7 @@ func TestDiffOfNothing(t *testing.T) {
 func TestDiffLeadsFromOldToNew(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		old := drawLayout(t)
-		members := append(slices.Clone(old.Members()[1:]), testMembers(77, 1, 1, 1)[0])
-		members[len(members)-1].Name = "newcomer"
+		members := append(slices.Clone(old.Members()[1:]), Member{ID: "ffffffffffffffffffffffffffffffff", Name: "newcomer", Zone: "z0", Weight: 1})
 		next, err := old.Next(members)
 		if err != nil {
 			t.Fatal(err)

