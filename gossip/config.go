@@ -171,7 +171,7 @@ func (c *Config) validateNumbers() error {
 		c.Version = c.Version[:maxVersion]
 	}
 	widest := meta{Name: c.Name, Zone: c.Zone, HTTPAddr: c.HTTPAddr, PeerAddr: c.PeerAddr, Version: c.Version}
-	if n := len(widest.append(nil)) + ring.MaxName; n > memberlist.MetaMaxSize {
+	if n := len(widest.append(nil, maxPad)) + ring.MaxName; n > memberlist.MetaMaxSize {
 		return fmt.Errorf("name (%d bytes), zone (%d), HTTP address (%d) and peer address (%d) are %d bytes too long together to be gossiped",
 			len(c.Name), len(c.Zone), len(c.HTTPAddr), len(c.PeerAddr), n-memberlist.MetaMaxSize)
 	}

@@ -24,8 +24,7 @@ var (
 func (d *delegate) NodeMeta(int) []byte {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.log.Debug("NODEMETA", "lv", d.own.LayoutVersion)
-	return d.own.append(nil)
+	return d.own.append(nil, (*Membership)(d).choose(maxPad+1))
 }
 
 // NotifyMsg takes a message of claims.go. memberlist keeps b.
@@ -146,7 +145,6 @@ func (m *Membership) hear(n *memberlist.Node, up bool) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.log.Debug("HEAR", "from", described.Name, "up", up, "lv", described.LayoutVersion)
 	if m.closed {
 		return
 	}
@@ -158,6 +156,10 @@ func (m *Membership) hear(n *memberlist.Node, up bool) {
 		m.table[id] = e
 	}
 	before := *e
+	if before.meta == described && before.gossip == n.Address() && before.up && up {
+		e.seen = now
+		return // said again
+	}
 	e.meta, e.gossip, e.up, e.seen = described, n.Address(), up, now
 	if before.up != up || e.since.IsZero() {
 		e.since = now

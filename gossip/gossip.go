@@ -50,7 +50,7 @@ type Membership struct {
 	claims   claims
 	closed   bool
 	disputed time.Time // when others were last seen to have another address of this node
-	unsaved  bool // the peers have changed since they were put on disk
+	unsaved  bool      // the peers have changed since they were put on disk
 
 	list       atomic.Pointer[memberlist.Memberlist]
 	saying     gate   // one caller of memberlist.UpdateNode at a time
@@ -180,28 +180,6 @@ func (m *Membership) settleAddress(addr string) error {
 	return nil
 }
 
-// announceLoop gossips this node's description whenever it has changed.
-func (m *Membership) announceLoop() {
-	for {
-		select {
-		case <-m.ctx.Done():
-			return
-		case <-m.announce:
-		}
-		// The description is queued at once; whether it went out within this time does not matter, since it will.
-		if err := m.say(time.Millisecond); err != nil {
-			m.log.Debug("own description is still waiting to go out", "reason", err)
-		}
-	}
-}
-
-// say queues this node's description for gossip and waits until it went out once. memberlist allows one caller at a time.
-func (m *Membership) say(timeout time.Duration) error {
-	m.saying.enter()
-	defer m.saying.leave()
-	return m.list.Load().UpdateNode(timeout)
-}
-
 // Leave tells the others that this node goes, so that they need not find out. It waits up to timeout for the word to be
 // out; where nobody hears it, that is logged and no error. Call it once, before Close.
 func (m *Membership) Leave(timeout time.Duration) error {
@@ -268,26 +246,6 @@ func (m *Membership) Changes() <-chan struct{} { return m.changes }
 // left the gossip by then, is never ready again, and must be stopped.
 func (m *Membership) Failed() <-chan error { return m.failed }
 
-// SetDraining tells the others that this node is about to stop.
-func (m *Membership) SetDraining() { m.describe(func(own *meta) { own.set(flagDraining, true) }) }
-
-// SetSettingsHash tells the others the hash of this node's bucket settings.
-func (m *Membership) SetSettingsHash(hash uint64) {
-	m.describe(func(own *meta) { own.SettingsHash = hash })
-}
-
-// describe changes what this node says about itself, and says it.
-func (m *Membership) describe(change func(*meta)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	before := m.own
-	change(&m.own)
-	if m.own != before {
-		m.refresh()
-		signal(m.announce)
-	}
-}
-
 // gate lets one caller in at a time. Unlike with a mutex, those that wait do not hold up virtual time.
 type gate chan struct{}
 
@@ -321,6 +279,13 @@ func (m *Membership) jitter(d time.Duration) time.Duration {
 	m.randMu.Lock()
 	defer m.randMu.Unlock()
 	return d - d/10 + time.Duration(m.config.Rand.Int64N(int64(d/5)+1))
+}
+
+// choose is a number below n.
+func (m *Membership) choose(n int) int {
+	m.randMu.Lock()
+	defer m.randMu.Unlock()
+	return m.config.Rand.IntN(n)
 }
 
 // shuffle puts n things in random order.

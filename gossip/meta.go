@@ -13,7 +13,10 @@ import (
 //
 //	format 1 byte · flags 1 · weight 2 · expect 2 · partitions 4 · layout version 8 · layout hash 8 · settings hash 8 ·
 //	hash of the fresh set seen 8 · process 8 · then name, zone, HTTP address, peer address, version, cluster identity, each
-//	with its length before it in 1 byte
+//	with its length before it in 1 byte · padding, likewise
+//
+// The padding makes messages differ in length: memberlist's queue (v0.7.0) loses one of two messages of equal length where
+// their running numbers happen to be equal, as they do when a few nodes change at the same time.
 //
 // A later format may only append to this; what it appended is skipped here.
 type meta struct {
@@ -61,8 +64,10 @@ func (m *meta) texts() [6]*string {
 	return [6]*string{&m.Name, &m.Zone, &m.HTTPAddr, &m.PeerAddr, &m.Version, &m.ClusterID}
 }
 
-// append encodes m after b. The texts must be at most 255 bytes each.
-func (m *meta) append(b []byte) []byte {
+const maxPad = 15
+
+// append encodes m after b, with up to maxPad bytes of padding. The texts must be at most 255 bytes each.
+func (m *meta) append(b []byte, pad int) []byte {
 	b = append(b, metaFormat, m.Flags)
 	b = binary.BigEndian.AppendUint16(b, m.Weight)
 	b = binary.BigEndian.AppendUint16(b, m.Expect)
@@ -73,7 +78,7 @@ func (m *meta) append(b []byte) []byte {
 	for _, s := range m.texts() {
 		b = append(append(b, byte(len(*s))), *s...)
 	}
-	return b
+	return append(append(b, byte(pad)), make([]byte, pad)...)
 }
 
 // decodeMeta reads what append wrote, and what later formats append to it. It keeps no part of b.
@@ -91,7 +96,8 @@ func decodeMeta(b []byte) (meta, error) {
 		*v = binary.BigEndian.Uint64(b[10+8*i:])
 	}
 	rest := b[metaFixed:]
-	for _, s := range m.texts() {
+	texts, pad := m.texts(), ""
+	for _, s := range append(texts[:], &pad) {
 		if len(rest) == 0 || len(rest)-1 < int(rest[0]) {
 			return meta{}, fmt.Errorf("%w: cut short", errMeta)
 		}

@@ -33,7 +33,7 @@ func someMeta(t *rapid.T) meta {
 func TestMetaRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		want := someMeta(t)
-		b := want.append(nil)
+		b := want.append(nil, rapid.IntRange(0, maxPad).Draw(t, "padding"))
 		if len(b) > memberlist.MetaMaxSize {
 			t.Fatalf("%d bytes", len(b))
 		}
@@ -54,14 +54,14 @@ func TestMetaRoundTrip(t *testing.T) {
 
 func FuzzDecodeMeta(f *testing.F) {
 	m := meta{Weight: 1, Expect: 3, Partitions: 256, LayoutVersion: 1, ClusterID: "c", Name: "n1", HTTPAddr: "h:1", PeerAddr: "p:2"}
-	f.Add(m.append(nil))
+	f.Add(m.append(nil, 0))
 	f.Add([]byte{2})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decodeMeta(b)
 		if err != nil {
 			return
 		}
-		again, err := decodeMeta(m.append(nil))
+		again, err := decodeMeta(m.append(nil, 0))
 		if err != nil || again != m {
 			t.Errorf("got %+v, %v, want %+v", again, err, m)
 		}

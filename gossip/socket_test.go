@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"testing"
@@ -82,6 +83,43 @@ func TestThreeNodesOnRealSockets(t *testing.T) {
 	waitFor(t, "leave", func() bool { return !all[0].Alive(testID(3)) })
 	if s := all[0].Stats(); s.Members != 3 || s.Dead != 1 {
 		t.Errorf("got %+v", s)
+	}
+}
+
+// On every interface a node needs an address that it can tell to others.
+func TestAdvertisedAddress(t *testing.T) {
+	for _, c := range []struct{ bind, advertise, want string }{
+		{"0.0.0.0:0", "", "192.0.2.7"},
+		{":0", "", "192.0.2.7"},
+		{"127.0.0.1:0", "", "127.0.0.1"},
+		{"127.0.0.1:0", "198.51.100.3", "198.51.100.3"},
+		{"127.0.0.1:0", "me.example", "192.0.2.7"},
+		{"127.0.0.1:0", "0.0.0.0", ""},
+		{"nowhere.invalid:0", "", ""},
+	} {
+		m, err := New(Config{
+			Self: testID(1), Name: "n", Cluster: "c", HTTPAddr: "h:1", PeerAddr: "p:1", Bind: c.bind, Advertise: c.advertise,
+			Meta: &memStore{records: map[string][]byte{}}, Peers: deaf{},
+			Resolve: func(_ context.Context, host string) ([]net.IP, error) {
+				if host == "nowhere.invalid" {
+					return nil, errors.New("no such host")
+				}
+				return []net.IP{net.ParseIP("2001:db8::7"), net.IPv4(192, 0, 2, 7)}, nil
+			},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = m.Open()
+		if (err != nil) != (c.want == "") {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if host, _, _ := net.SplitHostPort(m.GossipAddr()); err == nil && host != c.want {
+			t.Errorf("%+v: got %s", c, host)
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

@@ -171,6 +171,27 @@ func freePorts(t *testing.T, n int) []int {
 	return ports
 }
 
+// cpu is the processor time that the processes have used, user and system.
+func cpu(t *testing.T, processes ...process) time.Duration {
+	t.Helper()
+	var total time.Duration
+	for _, p := range processes {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fields := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+		for _, f := range fields[11:13] { // utime, stime
+			ticks, err := strconv.ParseInt(f, 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			total += time.Duration(ticks) * 10 * time.Millisecond // USER_HZ is 100
+		}
+	}
+	return total
+}
+
 // resident is the resident memory of a process in bytes.
 func resident(t *testing.T, p process) int64 {
 	t.Helper()

@@ -3,6 +3,8 @@ package perf
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -34,6 +36,8 @@ const (
 	keys = 100_000
 	turn = 3 * time.Second // of load on one side
 )
+
+func quotient(a, b time.Duration) float64 { return float64(a) / float64(b) }
 
 // sample is one turn of load.
 type sample struct {
@@ -105,12 +109,16 @@ func TestTable(t *testing.T) {
 	read := &row{name: "CPU per quorum read (r=2 of 3) / CPU of a bare GET", must: 5, aim: 3, less: true}
 	write := &row{name: "CPU per quorum write, dw=0 / CPU of a bare PUT", must: 10, aim: 6, less: true}
 	synced := &row{name: "throughput of synced quorum writes / dw=0", must: 0.55, aim: 0.75}
-	readOne := &row{name: "p50 at one connection, read / bare GET", must: 3, aim: 2, less: true}
-	writeOne := &row{name: "p50 at one connection, write dw=0 / bare PUT", must: 4.5, aim: 3, less: true}
-	var samples [9][]sample
-	names := [9]string{
+	readOne := &row{name: "p50 at one connection (net/http client), read / bare GET", must: 3, aim: 2, less: true}
+	writeOne := &row{name: "p50 at one connection (net/http client), write dw=0 / bare PUT", must: 4.5, aim: 3, less: true}
+	readLean := &row{name: "the same with the load generator's own lean client, read / bare GET", less: true}
+	writeLean := &row{name: "the same with the load generator's own lean client, write dw=0 / bare PUT", less: true}
+	var samples [13][]sample
+	names := [13]string{
 		"bare GET", "quorum read", "bare PUT", "quorum write, dw=0", "quorum write, synced",
 		"bare GET, 1 connection", "quorum read, 1 connection", "bare PUT, 1 connection", "quorum write dw=0, 1 connection",
+		"bare GET, 1 connection, net/http client", "quorum read, 1 connection, net/http client",
+		"bare PUT, 1 connection, net/http client", "quorum write dw=0, 1 connection, net/http client",
 	}
 	for range rounds(t) {
 		take := func(i int, servers []process, connections, reads int, query string) sample {
@@ -123,15 +131,22 @@ func TestTable(t *testing.T) {
 		p := take(2, floor, 64, 0, "")
 		w := take(3, nodes, 64, 0, "dw=0")
 		d := take(4, nodes, 64, 0, "")
-		read.ratios = append(read.ratios, float64(r.cpu)/float64(g.cpu))
-		write.ratios = append(write.ratios, float64(w.cpu)/float64(p.cpu))
+		read.ratios = append(read.ratios, quotient(r.cpu, g.cpu))
+		write.ratios = append(write.ratios, quotient(w.cpu, p.cpu))
 		synced.ratios = append(synced.ratios, d.rate/w.rate)
 		g1 := take(5, floor, 1, 100, "")
 		r1 := take(6, nodes, 1, 100, "r=2")
 		p1 := take(7, floor, 1, 0, "")
 		w1 := take(8, nodes, 1, 0, "dw=0")
-		readOne.ratios = append(readOne.ratios, float64(r1.p50)/float64(g1.p50))
-		writeOne.ratios = append(writeOne.ratios, float64(w1.p50)/float64(p1.p50))
+		readLean.ratios = append(readLean.ratios, quotient(r1.p50, g1.p50))
+		writeLean.ratios = append(writeLean.ratios, quotient(w1.p50, p1.p50))
+		one := func(i int, servers []process, method, query string) time.Duration {
+			s := roundTrips(t, servers, method, query)
+			samples[i] = append(samples[i], s)
+			return s.p50
+		}
+		readOne.ratios = append(readOne.ratios, quotient(one(10, nodes, "GET", "r=2"), one(9, floor, "GET", "")))
+		writeOne.ratios = append(writeOne.ratios, quotient(one(12, nodes, "PUT", "dw=0"), one(11, floor, "PUT", "")))
 	}
 
 	var b strings.Builder
@@ -141,15 +156,59 @@ func TestTable(t *testing.T) {
 		fmt.Fprintf(&b, "| %s | %.0f | %.1f | %v | %v |\n", names[i], m.rate, float64(m.cpu.Nanoseconds())/1000, m.p50.Round(time.Microsecond), m.p99.Round(10*time.Microsecond))
 	}
 	b.WriteString("\n| figure | median | all turns | must | aim | |\n|---|---|---|---|---|---|\n")
-	for _, r := range []*row{read, write, synced, readOne, writeOne} {
+	for _, r := range []*row{read, write, synced, readOne, writeOne, readLean, writeLean} {
 		var all []string
 		for _, x := range r.ratios {
 			all = append(all, fmt.Sprintf("%.2f", x))
+		}
+		if r.must == 0 {
+			fmt.Fprintf(&b, "| %s | %.2f | %s | | | for information |\n", r.name, r.median(), strings.Join(all, " "))
+			continue
 		}
 		bound := map[bool]string{true: "≤", false: "≥"}[r.less]
 		fmt.Fprintf(&b, "| %s | %.2f | %s | %s %g | %s %g | %s |\n", r.name, r.median(), strings.Join(all, " "), bound, r.must, bound, r.aim, r.verdict())
 	}
 	t.Log(b.String())
+}
+
+// roundTrips sends one request after the other over one connection, as an application with Go's own HTTP client does.
+func roundTrips(t *testing.T, servers []process, method, query string) sample {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 1}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	value := strings.Repeat("x", 1024)
+	url := servers[0].url + "/v1/kv/bench/key%012d?" + query
+	var took []time.Duration
+	before, began := cpu(t, servers...), time.Now()
+	for i := 0; time.Since(began) < turn; i++ {
+		var body io.Reader
+		if method == "PUT" {
+			body = strings.NewReader(value)
+		}
+		req, err := http.NewRequest(method, fmt.Sprintf(url, i%keys), body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/octet-stream")
+		sent := time.Now()
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %d %v", req.URL, resp.StatusCode, err)
+		}
+		took = append(took, time.Since(sent))
+	}
+	elapsed := time.Since(began)
+	used := cpu(t, servers...) - before
+	slices.Sort(took)
+	at := func(q float64) time.Duration { return took[int(q*float64(len(took)-1))] }
+	n := len(took)
+	return sample{float64(n) / elapsed.Seconds(), used / time.Duration(n), at(0.5), at(0.99), at(0.999), uint64(n)}
 }
 
 // middle takes the median of each figure by itself.
