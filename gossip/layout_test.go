@@ -163,8 +163,10 @@ func FuzzHandleForm(f *testing.F) {
 	f.Add([]byte(`{"kind":"ask","proposer":"00000000000000000000000000000002","attempt":1,"layout":"AQ=="}`))
 	f.Add([]byte(`{"kind":"query","proposer":"00000000000000000000000000000002","attempt":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := New(Config{Self: testID(1), Name: "n", Cluster: "c", HTTPAddr: "h:1", PeerAddr: "p:1", Bind: "127.0.0.1:0", Expect: 3,
-			Meta: &memStore{records: map[string][]byte{}}, Peers: deaf{}})
+		m, err := New(Config{
+			Self: testID(1), Name: "n", Cluster: "c", HTTPAddr: "h:1", PeerAddr: "p:1", Bind: "127.0.0.1:0", Expect: 3,
+			Meta: &memStore{records: map[string][]byte{}}, Peers: deaf{},
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

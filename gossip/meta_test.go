@@ -70,8 +70,10 @@ func FuzzDecodeMeta(f *testing.F) {
 
 func TestConfigIsChecked(t *testing.T) {
 	good := func() Config {
-		return Config{Self: testID(1), Name: "n", Cluster: "c", HTTPAddr: "h:1", PeerAddr: "p:1", Bind: "127.0.0.1:0",
-			Meta: &memStore{}, Peers: &host{}}
+		return Config{
+			Self: testID(1), Name: "n", Cluster: "c", HTTPAddr: "h:1", PeerAddr: "p:1", Bind: "127.0.0.1:0",
+			Meta: &memStore{}, Peers: &host{},
+		}
 	}
 	c := good()
 	if err := c.validate(); err != nil {

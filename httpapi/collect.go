@@ -165,8 +165,13 @@ func collectStore(s sink, st *StoreStats) {
 		name  string
 		value uint64
 	}{
-		{"gets", st.Gets}, {"cache_hits", st.CacheHits}, {"merges", st.Merges}, {"updates", st.Updates}, {"unchanged", st.Unchanged},
-		{"syncs", st.Syncs}, {"corrupt_objects", st.CorruptObjects},
+		{"gets", st.Gets},
+		{"cache_hits", st.CacheHits},
+		{"merges", st.Merges},
+		{"updates", st.Updates},
+		{"unchanged", st.Unchanged},
+		{"syncs", st.Syncs},
+		{"corrupt_objects", st.CorruptObjects},
 	} {
 		s.count("rondo_store_"+f.name+"_total", float64(f.value))
 	}

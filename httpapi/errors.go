@@ -26,27 +26,41 @@ type kind struct {
 
 // kinds is the one place where codes become statuses.
 var kinds = map[quorum.Code]kind{
-	quorum.CodeInvalid: {http.StatusBadRequest, "Invalid argument",
-		"The request cannot be meant so, or asks for something that this release does not have yet.\nNothing was done. The detail says what to change."},
+	quorum.CodeInvalid: {
+		http.StatusBadRequest, "Invalid argument",
+		"The request cannot be meant so, or asks for something that this release does not have yet.\nNothing was done. The detail says what to change.",
+	},
 	"unauthenticated":   {http.StatusUnauthorized, "Unauthenticated", "The request does not say who sends it. This release has no authentication and never answers so."},
 	"permission_denied": {http.StatusForbidden, "Permission denied", "Who sends the request may not do this. This release has no authentication and never answers so."},
-	codeKeyNotFound: {http.StatusNotFound, "Key not found",
-		"No replica that answered holds a value. The reason says whether the key was never written or was deleted.\nTo create a deleted key again, send the context of this answer with the PUT."},
+	codeKeyNotFound: {
+		http.StatusNotFound, "Key not found",
+		"No replica that answered holds a value. The reason says whether the key was never written or was deleted.\nTo create a deleted key again, send the context of this answer with the PUT.",
+	},
 	codeNotFound: {http.StatusNotFound, "No such path", "The API has no such path. /openapi.json lists all of them. Nothing is ever redirected."},
 	codeMethod:   {http.StatusMethodNotAllowed, "Method not allowed", "The path does not take this method. The Allow header lists those it takes."},
-	quorum.CodeSiblings: {http.StatusConflict, "Too many siblings",
-		"The key has as many concurrent versions as a key may have. Read it, merge the versions, and write the result with the context\nof that read (or with the one in this answer)."},
+	quorum.CodeSiblings: {
+		http.StatusConflict, "Too many siblings",
+		"The key has as many concurrent versions as a key may have. Read it, merge the versions, and write the result with the context\nof that read (or with the one in this answer).",
+	},
 	quorum.CodeConflict: {http.StatusConflict, "Conflict", "The change cannot be made in the present state. The detail says why."},
-	"precondition_failed": {http.StatusPreconditionFailed, "Precondition failed",
-		"A condition of the request does not hold. This release has no conditional writes and never answers so."},
+	"precondition_failed": {
+		http.StatusPreconditionFailed, "Precondition failed",
+		"A condition of the request does not hold. This release has no conditional writes and never answers so.",
+	},
 	quorum.CodeTooLarge: {http.StatusRequestEntityTooLarge, "Too large", "The head or the body of the request is larger than this node takes. Nothing was done."},
-	quorum.CodeUnavailable: {http.StatusServiceUnavailable, "Quorum unavailable",
-		"Too few replicas of the key can be reached, or too many failed. The quorum figures and the replicas say which.\nAsk for fewer replicas (r, w), or wait until the nodes are back."},
-	quorum.CodeOverloaded: {http.StatusServiceUnavailable, "Overloaded",
-		"The node has as much work in flight as it takes on. Nothing was done.\nWait as long as Retry-After says, and send less at once."},
+	quorum.CodeUnavailable: {
+		http.StatusServiceUnavailable, "Quorum unavailable",
+		"Too few replicas of the key can be reached, or too many failed. The quorum figures and the replicas say which.\nAsk for fewer replicas (r, w), or wait until the nodes are back.",
+	},
+	quorum.CodeOverloaded: {
+		http.StatusServiceUnavailable, "Overloaded",
+		"The node has as much work in flight as it takes on. Nothing was done.\nWait as long as Retry-After says, and send less at once.",
+	},
 	quorum.CodeNotReady: {http.StatusServiceUnavailable, "Not ready", "The node cannot serve yet, or is shutting down. The detail says what it waits for. Ask another node."},
-	quorum.CodeTimeout: {http.StatusGatewayTimeout, "Quorum timeout",
-		"Too few replicas answered within the timeout. A write with outcome not_applied may be sent again as new;\none with outcome unknown may have been kept by some replica: read the key before deciding, or send it again with the same context."},
+	quorum.CodeTimeout: {
+		http.StatusGatewayTimeout, "Quorum timeout",
+		"Too few replicas answered within the timeout. A write with outcome not_applied may be sent again as new;\none with outcome unknown may have been kept by some replica: read the key before deciding, or send it again with the same context.",
+	},
 	quorum.CodeInternal: {http.StatusInternalServerError, "Internal error", "The node failed. Its log has more under the request id."},
 }
 

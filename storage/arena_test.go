@@ -327,6 +327,26 @@ func TestGrowthInPlace(t *testing.T) {
 	}
 }
 
+// Entries that have grown as far as they can are moved as they are: with new room to grow they would not fit where they go.
+func TestSecondChanceOfGrownEntries(t *testing.T) {
+	a := testArena(64 << 10)
+	value := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, 100+i%granule+slack) }
+	for i := range 5000 {
+		hash, k := arenaKey(i)
+		a.set(hash, k, value(i)[slack:])
+		a.set(hash, k, value(i)) // in place, and counts as a use
+		if err := a.shards[0].broken(); err != nil {
+			t.Fatalf("after key %d: %v", i, err)
+		}
+		for j := max(0, i-50); j <= i; j++ {
+			hash, k := arenaKey(j)
+			if got, ok := a.get(hash, nil, k); ok && !bytes.Equal(got, value(j)) {
+				t.Fatalf("after key %d: key %d holds %.10x", i, j, got)
+			}
+		}
+	}
+}
+
 // Keys whose hashes are all the same cost each other room, but no more than a short chain of time.
 func TestEqualHashes(t *testing.T) {
 	a := testArena(1 << 20)

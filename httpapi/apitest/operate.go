@@ -14,10 +14,22 @@ import (
 func testMethods(c *client) {
 	key := "/v1/kv/" + fresh("methods-") + "/k"
 	for _, r := range []struct{ path, allow string }{
-		{key, "GET, HEAD, PUT, DELETE"}, {"/v1/kv/b", "GET, HEAD"}, {"/v1/buckets", "GET, HEAD"}, {"/v1/buckets/b", "GET, HEAD, PUT, DELETE"},
-		{"/v1/explain/b/k", "GET, HEAD"}, {"/v1/cluster", "GET, HEAD"}, {"/v1/node", "GET, HEAD"}, {"/livez", "GET, HEAD"}, {"/readyz", "GET, HEAD"},
-		{"/metrics", "GET, HEAD"}, {"/openapi.json", "GET, HEAD"}, {"/", "GET, HEAD"}, {"/problems/conflict", "GET, HEAD"},
-		{"/v1/cluster/ring", "GET, HEAD, POST"}, {"/v1/repair", "POST"}, {"/v1/cluster/ring/change", "DELETE"},
+		{key, "GET, HEAD, PUT, DELETE"},
+		{"/v1/kv/b", "GET, HEAD"},
+		{"/v1/buckets", "GET, HEAD"},
+		{"/v1/buckets/b", "GET, HEAD, PUT, DELETE"},
+		{"/v1/explain/b/k", "GET, HEAD"},
+		{"/v1/cluster", "GET, HEAD"},
+		{"/v1/node", "GET, HEAD"},
+		{"/livez", "GET, HEAD"},
+		{"/readyz", "GET, HEAD"},
+		{"/metrics", "GET, HEAD"},
+		{"/openapi.json", "GET, HEAD"},
+		{"/", "GET, HEAD"},
+		{"/problems/conflict", "GET, HEAD"},
+		{"/v1/cluster/ring", "GET, HEAD, POST"},
+		{"/v1/repair", "POST"},
+		{"/v1/cluster/ring/change", "DELETE"},
 	} {
 		for _, method := range []string{"GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "FOO"} {
 			if strings.Contains(r.allow, method) {
@@ -49,9 +61,14 @@ func testPaths(c *client) {
 
 func testNotYet(c *client) {
 	for _, r := range []Request{
-		{Method: "POST", Target: "/v1/cluster/ring", Body: []byte(`{"add":["n4"],"dry_run":true}`)}, {Method: "DELETE", Target: "/v1/cluster/ring/change"},
-		{Method: "GET", Target: "/v1/cluster/safe-to-stop?node=n1"}, {Method: "POST", Target: "/v1/repair"}, {Method: "POST", Target: "/v1/repair?partition=3"},
-		{Method: "PUT", Target: "/v1/buckets/b", Body: []byte(`{"sloppy":true}`)}, {Method: "PUT", Target: "/v1/kv/b/k?sloppy=true", Body: []byte("1")}, {Method: "PUT", Target: "/v1/kv/b/k", Body: []byte("1"), Header: []string{"If-Match", `"x"`}},
+		{Method: "POST", Target: "/v1/cluster/ring", Body: []byte(`{"add":["n4"],"dry_run":true}`)},
+		{Method: "DELETE", Target: "/v1/cluster/ring/change"},
+		{Method: "GET", Target: "/v1/cluster/safe-to-stop?node=n1"},
+		{Method: "POST", Target: "/v1/repair"},
+		{Method: "POST", Target: "/v1/repair?partition=3"},
+		{Method: "PUT", Target: "/v1/buckets/b", Body: []byte(`{"sloppy":true}`)},
+		{Method: "PUT", Target: "/v1/kv/b/k?sloppy=true", Body: []byte("1")},
+		{Method: "PUT", Target: "/v1/kv/b/k", Body: []byte("1"), Header: []string{"If-Match", `"x"`}},
 	} {
 		c.refused(r, "not yet")
 	}

@@ -23,12 +23,31 @@ func Run(t *testing.T, baseURLs []string, options Options) {
 		name string
 		run  func(*client)
 	}{
-		{"keys", testKeys}, {"key limits", testKeyLimits}, {"buckets in paths", testBucketNames},
-		{"values", testValues}, {"value forms", testForms}, {"content types", testContentTypes}, {"value limits", testValueLimits}, {"broken bodies", testBrokenBodies},
-		{"contexts", testContexts}, {"bad contexts", testBadContexts}, {"siblings", testSiblings}, {"sessions", testSessions},
-		{"parameters", testParameters}, {"receipts", testReceipts}, {"conditions", testConditions}, {"deletes", testDeletes}, {"head", testHead},
-		{"listing", testListing}, {"settings", testSettings}, {"last writer", testLastWriter},
-		{"methods", testMethods}, {"paths", testPaths}, {"not yet", testNotYet}, {"operators", testOperators}, {"broken requests", testBrokenRequests},
+		{"keys", testKeys},
+		{"key limits", testKeyLimits},
+		{"buckets in paths", testBucketNames},
+		{"values", testValues},
+		{"value forms", testForms},
+		{"content types", testContentTypes},
+		{"value limits", testValueLimits},
+		{"broken bodies", testBrokenBodies},
+		{"contexts", testContexts},
+		{"bad contexts", testBadContexts},
+		{"siblings", testSiblings},
+		{"sessions", testSessions},
+		{"parameters", testParameters},
+		{"receipts", testReceipts},
+		{"conditions", testConditions},
+		{"deletes", testDeletes},
+		{"head", testHead},
+		{"listing", testListing},
+		{"settings", testSettings},
+		{"last writer", testLastWriter},
+		{"methods", testMethods},
+		{"paths", testPaths},
+		{"not yet", testNotYet},
+		{"operators", testOperators},
+		{"broken requests", testBrokenRequests},
 	} {
 		t.Run(group.name, func(t *testing.T) { group.run(c.with(t)) })
 	}
