@@ -34,8 +34,9 @@ With --key-field, each line as a whole is the value, byte for byte, and the fiel
 the key for a key that is not UTF-8; "values":[…] for several versions (newest first). A line of more than 64 MiB fails.
 
 A write that the cluster cannot take now is tried again, on every node in turn, for --retry-for; then the import stops with exit code 4. A
-repeated write sends the same bytes without a context, so its effect is that of one write (it also replaces what others wrote
-to the same key meanwhile: import into keys that nobody else is writing). Lines with the same key are stored in the order of the input.
+repeated write sends the same bytes without a context, so it replaces what the first one left, and what others wrote to the same key meanwhile:
+import into keys that nobody else is writing. Only where a node failed with a write that no other node had seen, that write comes back
+with the node, as a second version with the same bytes. Lines with the same key are stored in the order of the input.
 
 With --resume, a checkpoint file says up to where everything is stored. It is synced every second and at the end, so that after a kill -9 or a
 power cut the same command goes on from there; at most the last second is stored again. Lines that can never be stored (bad JSON, a key that
