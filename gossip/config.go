@@ -144,7 +144,7 @@ func (c *Config) validate() error {
 		}
 	}
 	if c.Meta == nil || c.Peers == nil {
-		return errors.New("Meta and Peers must be set")
+		return errors.New("membership needs a place to keep records and a way to call peers")
 	}
 	return c.validateNumbers()
 }

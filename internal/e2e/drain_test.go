@@ -1,0 +1,82 @@
+package e2e
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// SIGTERM under load: what was acknowledged is there, requests that the node took are finished, it exits 0 within 10 s, and
+// the others go on without an error.
+func TestDrain(t *testing.T) {
+	nodes := startCluster(t, 3)
+	stop := make(chan struct{})
+	var acked sync.Map
+	var others, failedOthers, written atomic.Int64
+	var group sync.WaitGroup
+	for client := range 12 {
+		group.Go(func() {
+			p := nodes[client%3]
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				key := "c" + strconv.Itoa(client) + "-" + strconv.Itoa(i)
+				status, answer, err := put(context.Background(), p.url, "drain", key, key, "")
+				if p != nodes[2] {
+					others.Add(1)
+					if err != nil || status != http.StatusOK {
+						failedOthers.Add(1)
+						t.Errorf("PUT through %s while another node drains: %d %s %v", p.name, status, answer, err)
+					}
+				}
+				switch {
+				case err == nil && status == http.StatusOK:
+					acked.Store(key, true)
+					written.Add(1)
+				case p == nodes[2]:
+					return // it is going
+				}
+			}
+		})
+	}
+	waitFor(t, 10*time.Second, func() bool { return written.Load() > 500 })
+	began := time.Now()
+	nodes[2].signal(syscall.SIGTERM)
+	nodes[2].wait(10 * time.Second)
+	took := time.Since(began)
+	if code := nodes[2].exitCode(); code != 0 {
+		t.Errorf("exit code %d after SIGTERM", code)
+	}
+	before := others.Load()
+	waitFor(t, 10*time.Second, func() bool { return others.Load() > before+200 })
+	close(stop)
+	group.Wait()
+	lost := 0
+	acked.Range(func(key, _ any) bool {
+		status, body, err := request(context.Background(), "GET", nodes[0].url+"/v1/kv/drain/"+key.(string)+"?raw=true", nil, nil)
+		if err != nil || status != http.StatusOK || string(body) != key.(string) {
+			lost++
+			t.Errorf("acknowledged %s: %d %q %v", key, status, body, err)
+		}
+		return lost < 10
+	})
+	t.Logf("drained in %v under load; %d writes acknowledged, %d through the others, %d of those failed", took.Round(time.Millisecond), written.Load(), others.Load(), failedOthers.Load())
+}
+
+// waitFor polls a condition, and fails the test where it does not come true in time.
+func waitFor(t *testing.T, limit time.Duration, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(limit); !condition(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %v", limit)
+		}
+	}
+}
