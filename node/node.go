@@ -277,13 +277,17 @@ func (n *Node) Close(ctx context.Context) error {
 		n.members.SetDraining()
 	}
 	if n.api != nil {
-		note("close API", n.api.Shutdown(ctx))
+		drain, cancel := context.WithTimeout(ctx, requestTime)
+		if err := n.api.Shutdown(drain); errors.Is(err, context.DeadlineExceeded) {
+			n.log.Warn("requests that did not end in time were cut off", "limit", requestTime, "error", err)
+		} else {
+			note("close API", err)
+		}
+		cancel()
 	}
 	n.cancel()
 	n.loops.Wait()
-	if n.coordinator != nil {
-		n.coordinator.Close()
-	}
+	n.closeCoordinator()
 	if n.members != nil {
 		note("leave cluster", n.members.Leave(leaveTime))
 		note("close membership", n.members.Close())
@@ -300,8 +304,35 @@ func (n *Node) Close(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// leaveTime bounds how long the goodbye to the other nodes may take.
-const leaveTime = time.Second
+// What the steps of Close may take, so that all of it stays below ten seconds.
+const (
+	requestTime = 5 * time.Second // requests in flight
+	lateTime    = 2 * time.Second // acknowledgements and repairs that outlive their request
+	leaveTime   = time.Second     // the goodbye to the other nodes
+)
+
+// closeCoordinator lets late acknowledgements and repairs finish for a while; then those of peers that do not answer fail.
+func (n *Node) closeCoordinator() {
+	if n.coordinator == nil {
+		return
+	}
+	done := make(chan struct{})
+	go func() {
+		n.coordinator.Close()
+		close(done)
+	}()
+	late := time.NewTimer(lateTime)
+	defer late.Stop()
+	select {
+	case <-done:
+		return
+	case <-late.C:
+	}
+	if err := n.client.Close(); err != nil {
+		n.log.Warn("replica client did not close cleanly", "error", err)
+	}
+	<-done
+}
 
 // Name is the node's name for people.
 func (n *Node) Name() string { return n.config.Name }

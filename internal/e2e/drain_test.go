@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -79,4 +81,31 @@ func waitFor(t *testing.T, limit time.Duration, condition func() bool) {
 			t.Fatalf("not within %v", limit)
 		}
 	}
+}
+
+// A request that never ends, and a peer that never answers, hold a node up for less than ten seconds.
+func TestDrainCutsOffTheStuck(t *testing.T) {
+	nodes := startCluster(t, 3)
+	c, err := net.Dial("tcp", strings.TrimPrefix(nodes[2].url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("PUT /v1/kv/b/k?timeout=60s HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nabc")); err != nil {
+		t.Fatal(err)
+	}
+	nodes[1].signal(syscall.SIGSTOP)
+	defer nodes[1].signal(syscall.SIGCONT)
+	for i := range 5 { // each leaves a late acknowledgement behind
+		if status, answer, err := put(context.Background(), nodes[2].url, "b", strconv.Itoa(i), "v", ""); err != nil || status != http.StatusOK {
+			t.Errorf("PUT with one of three nodes stopped: %d %s %v", status, answer, err)
+		}
+	}
+	began := time.Now()
+	nodes[2].signal(syscall.SIGTERM)
+	nodes[2].wait(10 * time.Second)
+	if code := nodes[2].exitCode(); code != 0 {
+		t.Errorf("exit code %d after SIGTERM", code)
+	}
+	t.Logf("drained in %v with a stuck request and a stopped peer", time.Since(began).Round(time.Millisecond))
 }
