@@ -122,9 +122,6 @@ const (
 // Open binds the gossip address and begins to look for the cluster. A fresh node that is meant to be alone has its ring when
 // Open returns.
 func (m *Membership) Open() error {
-	if err := m.formAlone(); err != nil {
-		return fmt.Errorf("open membership: %w", err)
-	}
 	m.ctx, m.cancel = context.WithCancel(context.Background())
 	transport := m.config.Transport
 	if transport == nil {
@@ -140,6 +137,9 @@ func (m *Membership) Open() error {
 	ip, port, err := transport.FinalAdvertiseAddr("", 0)
 	if err == nil {
 		err = m.settleAddress(net.JoinHostPort(ip.String(), strconv.Itoa(port)))
+	}
+	if err == nil {
+		err = m.formAlone() // only now: a start that fails on its address must not leave a ring behind
 	}
 	if err == nil {
 		var list *memberlist.Memberlist

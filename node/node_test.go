@@ -2,6 +2,8 @@ package node
 
 import (
 	"fmt"
+	"log/slog"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -143,5 +145,24 @@ func TestFirstConflict(t *testing.T) {
 	}
 	if _, header, b := c.do("GET", c.url("n3")+"/v1/kv/carts/bob", ""); header.Get("Rondo-Siblings") != "1" {
 		t.Errorf("want one value after the merge: %s", b)
+	}
+}
+
+// A start that fails because an address is taken leaves no ring behind, so that the next one, with other flags, may join.
+func TestFailedStartFormsNothing(t *testing.T) {
+	c := newCluster(t, "test", 1)
+	first := c.start("n1")
+	dir := filepath.Join(c.dir, "n2")
+	n, err := New(Config{Data: dir, Name: "n2", Cluster: "other", HTTP: "127.0.0.1:0", Peer: "127.0.0.1:0", Gossip: first.GossipAddr()}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := n.Open(); err == nil || !strings.Contains(err.Error(), "address already in use") {
+		t.Fatalf("open with a taken gossip address: %v", err)
+	}
+	late := c.start("n2") // the same data directory, in the cluster of n1
+	c.await(10*time.Second, "in the ring of n1", func() bool { return c.ring("n2") == c.ring("n1") })
+	if ok, _ := late.Ready(); ok {
+		t.Error("the second node says that it is a member of a ring")
 	}
 }

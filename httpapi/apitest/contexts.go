@@ -105,8 +105,9 @@ func testBadContexts(c *client) {
 
 func testSiblings(c *client) {
 	path := "/v1/kv/" + fresh("siblings-") + "/k"
-	c.want(200, put(path, `{"a":1}`, "Rondo-Context", "none"))
-	c.want(200, put(path, "text\n", "Rondo-Context", "none", "Content-Type", "text/plain"))
+	// Written to all replicas: return=value shows what the coordinating one holds.
+	c.want(200, put(path+"?w=all", `{"a":1}`, "Rondo-Context", "none"))
+	c.want(200, put(path+"?w=all", "text\n", "Rondo-Context", "none", "Content-Type", "text/plain"))
 	a := c.want(200, put(path+"?return=value", "\xff\x00", "Rondo-Context", "none"))
 	if got := c.decode(a); len(got.Values) != 3 {
 		c.t.Errorf("?return=value: got %s, want three values", a.Body)
