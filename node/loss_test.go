@@ -55,10 +55,12 @@ func TestLostJournal(t *testing.T) {
 	c.acceptLoss = true
 	c.start("n3")
 	c.awaitReady()
-	c.await(10*time.Second, "voting again", func() bool {
-		status, _, _ := c.do("GET", c.url("n1")+"/v1/kv/b/k0?r=all", "")
-		return status == 200
-	})
+	for _, name := range []string{"n1", "n2", "n3"} {
+		c.await(10*time.Second, "voting again for "+name, func() bool {
+			status, _, _ := c.do("GET", c.url(name)+"/v1/kv/b/k0?r=all", "")
+			return status == 200
+		})
+	}
 	for i := range keys {
 		if status, _, b := c.do("GET", c.url("n2")+"/v1/kv/b/k"+strconv.Itoa(i)+"?r=all", ""); status != 200 {
 			t.Fatalf("GET k%d from all: %d %s", i, status, b)
