@@ -16,6 +16,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	// What the program under test is made of, so that go test does not take an old result for one of it.
+	_ "github.com/rondodb/rondo/internal/client"
+	_ "github.com/rondodb/rondo/internal/load"
+	_ "github.com/rondodb/rondo/node"
 )
 
 // binary is the rondo program under test, built once by TestMain.
@@ -64,6 +69,9 @@ type process struct {
 // logs are shown where it failed.
 func startCluster(t *testing.T, n int, extra ...string) []*process {
 	t.Helper()
+	if _, err := os.ReadDir("../../cmd/rondo"); err != nil { // for the same reason: go test notes what a test looks at
+		t.Fatal(err)
+	}
 	ports := freePorts(t, 3*n)
 	join := make([]string, n)
 	for i := range n {
