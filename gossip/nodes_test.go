@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -115,7 +116,13 @@ func TestAddressesAreSwapped(t *testing.T) {
 
 func TestSeedsAreLookedUpAgain(t *testing.T) {
 	inBubble(t, func(c *cluster) {
-		c.resolve = func(host string) ([]net.IP, error) { return nil, fmt.Errorf("no such host %s", host) }
+		var known atomic.Bool
+		c.resolve = func(host string) ([]net.IP, error) {
+			if !known.Load() {
+				return nil, fmt.Errorf("no such host %s", host)
+			}
+			return []net.IP{net.IPv4(10, 0, 0, 1), net.IPv4(10, 0, 0, 2)}, nil
+		}
 		a, b := c.host(1, 2, "seeds.example:7072"), c.host(2, 2, "seeds.example:7072")
 		a.start()
 		b.start()
@@ -123,7 +130,7 @@ func TestSeedsAreLookedUpAgain(t *testing.T) {
 		if a.Alive(testID(2)) {
 			t.Error("met without a seed")
 		}
-		c.resolve = func(string) ([]net.IP, error) { return []net.IP{net.IPv4(10, 0, 0, 1), net.IPv4(10, 0, 0, 2)}, nil }
+		known.Store(true)
 		c.within(15*time.Second, "meeting", func() string { return oneRing(a, b) })
 	})
 }
