@@ -8,6 +8,7 @@ import (
 )
 
 func TestOtherClustersAreKeptOut(t *testing.T) {
+	longBubble(t)
 	// x and y are two clusters that were pointed at each other; order is in which their hosts start.
 	for _, order := range []string{"xyxyxy", "xxxyyy", "yyxxyx"} {
 		t.Run("another name "+order, func(t *testing.T) {
