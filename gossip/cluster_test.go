@@ -238,8 +238,8 @@ func allSee(hosts ...*host) string {
 }
 
 // longBubble skips a test that lets hours of virtual time pass where the race detector is on. Before Go 1.27 all timers of a bubble
-// share one race context, and enough of them make the detector itself crash (golang/go issues 76691 and 78156; seen here in one run
-// of eight). Without the detector these tests always run.
+// share one race context, and enough of them make the detector itself crash (golang/go issues 76691 and 78156; seen here after some ten
+// repetitions of all tests in one process). Without the detector these tests always run.
 func longBubble(t *testing.T) {
 	t.Helper()
 	if raceEnabled {
