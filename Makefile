@@ -49,6 +49,7 @@ fuzz: ## every fuzz target in turn, FUZZTIME each
 .PHONY: bench
 bench: ## what an operation costs next to a bare HTTP server, as in docs/benchmarks.md
 	RONDO_BENCH=1 RONDO_BENCH_ROUNDS=$(ROUNDS) $(GO) test -count=1 -v -timeout 60m ./internal/perf
+	$(GO) test -run '^$$' -bench Ratio ./peer
 
 .PHONY: microbench
 microbench: ## the benchmarks of the packages
