@@ -101,7 +101,8 @@ func decodeMeta(b []byte) (meta, error) {
 		if len(rest) == 0 || len(rest)-1 < int(rest[0]) {
 			return meta{}, fmt.Errorf("%w: cut short", errMeta)
 		}
-		*s, rest = string(rest[1:1+rest[0]]), rest[1+rest[0]:]
+		end := 1 + int(rest[0]) // as a byte, 1+255 would be 0
+		*s, rest = string(rest[1:end]), rest[end:]
 		if !utf8.ValidString(*s) {
 			return meta{}, fmt.Errorf("%w: not UTF-8", errMeta)
 		}

@@ -56,6 +56,7 @@ func FuzzDecodeMeta(f *testing.F) {
 	m := meta{Weight: 1, Expect: 3, Partitions: 256, LayoutVersion: 1, ClusterID: "c", Name: "n1", HTTPAddr: "h:1", PeerAddr: "p:2"}
 	f.Add(m.append(nil, 0))
 	f.Add([]byte{2})
+	f.Add(append(append(make([]byte, metaFixed), 255), make([]byte, 300)...)) // the longest text
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := decodeMeta(b)
 		if err != nil {
