@@ -2,9 +2,11 @@ package gossip
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -295,4 +297,37 @@ func TestNobodyToMeetIsToldSeldom(t *testing.T) {
 			t.Errorf("got %+v", s)
 		}
 	})
+}
+
+// Names and addresses may be mixed in --join; none is lost, whichever answer comes first.
+func TestSeedsOfBothKindsAreKept(t *testing.T) {
+	var names, want []string
+	for i := range 60 {
+		if i%2 == 0 {
+			names = append(names, fmt.Sprintf("name%d.example:7072", i))
+		} else {
+			names = append(names, fmt.Sprintf("10.1.0.%d:7072", i))
+		}
+		want = append(want, fmt.Sprintf("10.1.0.%d:7072", i))
+	}
+	m := &Membership{ctx: t.Context()}
+	m.config.Join, m.config.Timing.Stream = names, 10*time.Second
+	m.config.Resolve = func(_ context.Context, host string) ([]net.IP, error) {
+		var i byte
+		if _, err := fmt.Sscanf(host, "name%d.example", &i); err != nil {
+			return nil, err
+		}
+		return []net.IP{net.IPv4(10, 1, 0, i)}, nil
+	}
+	for range 200 {
+		got, err := m.resolveSeeds()
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(got)
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Fatalf("got %d seeds %v, want %d", len(got), got, len(want))
+		}
+	}
 }

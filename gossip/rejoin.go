@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"slices"
@@ -154,7 +155,7 @@ func lastLine(err error) string {
 	return strings.TrimLeft(lines[len(lines)-1], "\t *")
 }
 
-// resolveSeeds looks up every address of every seed. The error is the last of those that failed.
+// resolveSeeds looks up every address of every seed. The error is one of those that failed.
 func (m *Membership) resolveSeeds() ([]string, error) {
 	var (
 		work  sync.WaitGroup
@@ -166,12 +167,12 @@ func (m *Membership) resolveSeeds() ([]string, error) {
 	defer cancel()
 	for _, seed := range m.config.Join {
 		host, port, err := net.SplitHostPort(seed)
-		if err != nil {
-			fault = err
-			continue
-		}
-		if net.ParseIP(host) != nil {
-			found = append(found, seed)
+		if err != nil || net.ParseIP(host) != nil {
+			mu.Lock() // look-ups of earlier names may be under way
+			if fault = cmp.Or(fault, err); err == nil {
+				found = append(found, seed)
+			}
+			mu.Unlock()
 			continue
 		}
 		work.Go(func() {
