@@ -197,7 +197,7 @@ func (m *Membership) Leave(timeout time.Duration) error {
 		m.log.Debug("others may not know yet that this node drains", "reason", err)
 	}
 	if err := list.Leave(timeout / 2); err != nil {
-		m.log.Warn("no other node heard that this one leaves; they will notice", "reason", err)
+		m.log.Info("no other node heard that this one leaves; they will notice", "reason", err)
 	}
 	return nil
 }

@@ -111,12 +111,18 @@ func dev(ctx context.Context, count, port int, data string, verbose bool, out, l
 	}
 	printWelcome(out, nodes, data, time.Since(began))
 	failed := make(chan error, len(nodes))
+	watch, unwatch := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer unwatch()
 	for _, n := range nodes {
-		go func() {
-			if err, ok := <-n.Failed(); ok {
+		watching.Go(func() {
+			select {
+			case err := <-n.Failed():
 				failed <- err
+			case <-watch.Done():
 			}
-		}()
+		})
 	}
 	select {
 	case <-ctx.Done():
