@@ -28,6 +28,8 @@ type Config struct {
 	AcceptLoss bool     // a store that opened with less than it held serves again
 	LogLevel   string   // debug, info, warn or error
 	LogFormat  string   // text or json
+
+	machine machine // what stands in for this machine, in tests
 }
 
 // Setting is one configuration value: the flag --Name, the variable RONDO_NAME and the key Name of the configuration file.

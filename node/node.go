@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -78,10 +77,10 @@ func (n *Node) Open() (err error) {
 	}()
 
 	var bucketSettings late[quorum.Buckets] // the store asks for them; they live in the store
-	n.store, err = storage.Open(storage.Config{
+	n.store, err = storage.Open(n.config.machine.storage(storage.Config{
 		Dir: n.config.Data, Logger: n.log, CacheBytes: n.config.Cache,
 		LastWriteWins: func(bucket string) bool { b := bucketSettings.get(); return b != nil && b.Get(bucket).LWW },
-	})
+	}))
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
@@ -90,12 +89,12 @@ func (n *Node) Open() (err error) {
 		return err
 	}
 
-	httpListener, err := listen(n.config.HTTP, "http")
+	httpListener, err := n.config.machine.bind(n.config.HTTP, "http")
 	if err != nil {
 		return err
 	}
 	n.httpBound = httpListener.Addr().String()
-	peerListener, err := listen(n.config.Peer, "peer")
+	peerListener, err := n.config.machine.bind(n.config.Peer, "peer")
 	if err != nil {
 		return errors.Join(err, httpListener.Close())
 	}
@@ -159,7 +158,7 @@ func (n *Node) connect(httpAddr net.Addr, peerListener net.Listener, bucketSetti
 		return nil
 	}
 	handler := &handler{}
-	peerConfig := peer.Config{
+	peerConfig := n.config.machine.peer(peer.Config{
 		Cluster: n.config.Cluster, Self: n.store.NodeID(), Listener: peerListener, Handler: handler, Logger: n.log, Rand: newRand(),
 		Addr: func(id ring.NodeID) (string, bool) { return membership.get().Addr(id) },
 		ClusterID: func() string {
@@ -168,7 +167,7 @@ func (n *Node) connect(httpAddr net.Addr, peerListener net.Listener, bucketSetti
 			}
 			return ""
 		},
-	}
+	})
 	if n.client, err = peer.NewClient(peerConfig); err != nil {
 		return fmt.Errorf("set up replica protocol: %w", err)
 	}
@@ -176,11 +175,11 @@ func (n *Node) connect(httpAddr net.Addr, peerListener net.Listener, bucketSetti
 		return fmt.Errorf("set up replica protocol: %w", err)
 	}
 	calls := &calls{client: n.client, layout: layout}
-	joined, err := gossip.New(gossip.Config{
+	joined, err := gossip.New(n.config.machine.gossip(gossip.Config{
 		Self: n.store.NodeID(), Name: n.config.Name, Zone: n.config.Zone, Cluster: n.config.Cluster, Version: Version(),
 		HTTPAddr: n.httpAddr, PeerAddr: n.peerAddr, Bind: n.config.Gossip, Advertise: gossipAdvertise, Join: n.config.Join,
 		Expect: n.config.Expect, Partitions: n.config.Partitions, Weight: n.config.Weight, Meta: n.store, Peers: calls, Logger: n.log, Rand: newRand(),
-	})
+	}))
 	if err != nil {
 		return fmt.Errorf("set up membership: %w", err)
 	}
@@ -189,14 +188,14 @@ func (n *Node) connect(httpAddr net.Addr, peerListener net.Listener, bucketSetti
 
 	metrics := httpapi.NewMetrics()
 	if n.buckets, err = quorum.NewBuckets(quorum.BucketsConfig{
-		Meta: n.store, Membership: n.members, Peers: calls, Local: n.store, Logger: n.log,
+		Meta: n.store, Membership: n.members, Peers: calls, Local: n.store, Logger: n.log, Now: n.config.machine.now,
 	}); err != nil {
 		return fmt.Errorf("load bucket settings: %w", err)
 	}
 	bucketSettings.set(n.buckets)
 	n.coordinator, err = quorum.New(quorum.Config{
 		Local: n.store, Peers: n.client, Membership: n.members, Buckets: n.buckets, Observer: metrics, Logger: n.log, Rand: newRand(),
-		Incarnation: n.store.Incarnation(), Name: n.config.Name,
+		Incarnation: n.store.Incarnation(), Name: n.config.Name, Now: n.config.machine.now,
 	})
 	if err != nil {
 		return fmt.Errorf("set up coordinator: %w", err)
@@ -358,15 +357,11 @@ func (n *Node) advertised(configured string, bound net.Addr) (string, error) {
 	if host, err = n.config.advertiseHost(host); err != nil {
 		return "", err
 	}
-	return net.JoinHostPort(host, strconv.Itoa(bound.(*net.TCPAddr).Port)), nil
-}
-
-func listen(addr, flag string) (net.Listener, error) {
-	l, err := net.Listen("tcp", addr)
+	_, port, err := net.SplitHostPort(bound.String())
 	if err != nil {
-		return nil, fmt.Errorf("listen for --%s: %w", flag, err)
+		return "", err
 	}
-	return l, nil
+	return net.JoinHostPort(host, port), nil
 }
 
 func newRand() *rand.Rand { return rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())) }

@@ -35,6 +35,7 @@ type BucketsConfig struct {
 	Logger     *slog.Logger // nil = discarded
 	// PushTimeout bounds how long a change may take to reach the live nodes; 0 = 1 s.
 	PushTimeout time.Duration
+	Now         func() time.Time // the wall clock, which stamps changes; nil = time.Now
 }
 
 // metaBuckets is the name under which the registry is kept.
@@ -65,6 +66,9 @@ func NewBuckets(config BucketsConfig) (*Buckets, error) {
 	}
 	if config.PushTimeout <= 0 {
 		config.PushTimeout = time.Second
+	}
+	if config.Now == nil {
+		config.Now = time.Now
 	}
 	kept, err := config.Meta.GetMeta(metaBuckets)
 	if err != nil {
@@ -120,7 +124,7 @@ func (b *Buckets) MergeRemote(payload []byte) (changed bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("merge bucket settings: %w", err)
 	}
-	limit := uint64(time.Now().UnixNano()) + uint64(maxAhead)
+	limit := uint64(b.config.Now().UnixNano()) + uint64(maxAhead)
 	var ahead error
 	for name, e := range other {
 		if e.time > limit {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/rondodb/rondo/ring"
 )
@@ -82,7 +81,7 @@ func (b *Buckets) change(ctx context.Context, name string, e bucketEntry) error 
 
 // write puts an entry into the local registry, newer than what is there.
 func (b *Buckets) write(name string, e bucketEntry, after uint64) error {
-	e.time, e.node = max(uint64(time.Now().UnixNano()), after+1), b.config.Membership.Self()
+	e.time, e.node = max(uint64(b.config.Now().UnixNano()), after+1), b.config.Membership.Self()
 	if _, err := b.adopt(map[string]bucketEntry{name: e}); err != nil {
 		return &Error{Code: CodeInternal, Detail: "this node could not keep the change", Outcome: Unknown, Err: err}
 	}

@@ -25,10 +25,11 @@ type Config struct {
 	Incarnation vclock.Actor // of the local store: the actor of the dots minted here
 	Name        string       // of this node, for receipts while it is not a member of the ring; "" = its id
 
-	Reads, Writes, Repairs, Lists int           // most in flight of each class; 0 = 1024, 1024, 64, 16
-	Timeout                       time.Duration // of an operation whose context has no deadline; 0 = 5 s
-	LateTimeout                   time.Duration // how long acknowledgements and repairs may outlive their request; 0 = 5 s
-	LayoutWait                    time.Duration // how long an operation waits for a layout that a replica knows and this node does not; 0 = 2 s
+	Reads, Writes, Repairs, Lists int              // most in flight of each class; 0 = 1024, 1024, 64, 16
+	Timeout                       time.Duration    // of an operation whose context has no deadline; 0 = 5 s
+	LateTimeout                   time.Duration    // how long acknowledgements and repairs may outlive their request; 0 = 5 s
+	LayoutWait                    time.Duration    // how long an operation waits for a layout that a replica knows and this node does not; 0 = 2 s
+	Now                           func() time.Time // the wall clock, which stamps writes; nil = time.Now
 	// CatchUp is told that another node works with a newer layout than this one; nil = nobody. It must not block.
 	CatchUp func(from ring.NodeID, version uint64)
 }
@@ -56,6 +57,9 @@ func (c *Config) validate() error {
 		if *d.field <= 0 {
 			*d.field = d.standard
 		}
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.Timeout <= 0 {
 		c.Timeout = 5 * time.Second
@@ -111,7 +115,7 @@ func New(config Config) (*Coordinator, error) {
 		c.healthy = h.Healthy
 	}
 	c.table.rand = config.Rand
-	c.replica = &Replica{local: config.Local, membership: config.Membership, buckets: config.Buckets, observer: config.Observer, catchUp: config.CatchUp, healthy: c.healthy}
+	c.replica = &Replica{local: config.Local, membership: config.Membership, buckets: config.Buckets, observer: config.Observer, catchUp: config.CatchUp, healthy: c.healthy, now: config.Now}
 	return c, nil
 }
 

@@ -17,6 +17,7 @@ const (
 type mint struct {
 	actor   vclock.Actor
 	clock   *hybridClock
+	now     func() time.Time // the wall clock
 	value   Value
 	options WriteOptions
 	lww     bool
@@ -38,7 +39,7 @@ func (m *mint) apply(old vclock.Object) (vclock.Object, error) {
 	case m.options.Context != nil:
 		past = *m.options.Context
 	}
-	stamp, err := m.clock.next(time.Now(), max(old.MaxTime(), past.Time))
+	stamp, err := m.clock.next(m.now(), max(old.MaxTime(), past.Time))
 	if err != nil {
 		return m.refuse(&Error{Code: CodeInternal, Detail: "cannot stamp the write: " + err.Error()})
 	}

@@ -90,7 +90,7 @@ func (c *Coordinator) putHere(ctx context.Context, t target, w, dw int, key ring
 	if err := ctx.Err(); err != nil {
 		return WriteResult{}, &Error{Code: CodeTimeout, Detail: "the time was over before the write began", Outcome: NotApplied, N: t.n, Required: w, Err: err}, false
 	}
-	m := &mint{actor: c.config.Incarnation, clock: &c.clock, value: value, options: options, lww: t.bucket.LWW}
+	m := &mint{actor: c.config.Incarnation, clock: &c.clock, now: c.config.Now, value: value, options: options, lww: t.bucket.LWW}
 	object, _, err := c.config.Local.Update(key, m.apply)
 	switch {
 	case m.refused != nil:

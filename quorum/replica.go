@@ -19,7 +19,8 @@ type Replica struct {
 	buckets    *Buckets
 	observer   Observer
 	catchUp    func(from ring.NodeID, version uint64)
-	healthy    func() error // of the local store
+	healthy    func() error     // of the local store
+	now        func() time.Time // the wall clock
 }
 
 // TryRead answers from memory only, and never blocks; ok is false where Read must be asked. A key never written has a nil
@@ -80,7 +81,7 @@ func (r *Replica) check(from ring.NodeID, layout uint64, key ring.Key, object []
 	if o.Empty() {
 		return refuse("replica write of an empty object")
 	}
-	now := time.Now()
+	now := r.now()
 	if newest := o.MaxTime(); newest > uint64(now.UnixNano())+uint64(maxAhead) {
 		ahead := time.Duration(min(newest-uint64(now.UnixNano()), 1<<62))
 		r.observer.ClockSkew(from, ahead)

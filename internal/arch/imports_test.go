@@ -26,10 +26,13 @@ var arrows = map[string][]string{
 	"httpapi": {"quorum", "vclock", "ring"},
 	"node":    {"vclock", "ring", "quorum", "peer", "storage", "gossip", "httpapi"},
 
-	"cmd/rondo":       {"node", "internal/client", "internal/load"},
+	"cmd/rondo":       {"node", "internal/client", "internal/load", "internal/check", "internal/verify", "internal/chaos", "internal/proc"},
 	"internal/client": nil,
 	"internal/load":   nil,
 	"internal/check":  nil,
+	"internal/verify": {"internal/client", "internal/check"},
+	"internal/proc":   nil,
+	"internal/chaos":  {"internal/proc"},
 
 	"httpapi/apitest": {"vclock"},
 }
@@ -48,7 +51,7 @@ var libraries = map[string]string{
 }
 
 // standardOnly are packages that import the standard library and what arrows says, nothing else.
-var standardOnly = []string{"vclock", "quorum", "peer", "internal/client", "internal/check"}
+var standardOnly = []string{"vclock", "quorum", "peer", "internal/client", "internal/check", "internal/verify", "internal/proc", "internal/chaos"}
 
 // testOnly are packages that only test files import. They count as test files.
 var testOnly = []string{"internal/memnet", "internal/memdisk", "httpapi/apitest"}

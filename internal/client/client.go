@@ -39,6 +39,8 @@ type Config struct {
 	Timeout     time.Duration // deadline of one call, which nodes are told too; 0 = the node's own
 	Connections int           // idle connections kept per node; 0 = 64
 	UserAgent   string        // "" = "rondo-client"
+	// Dial replaces TCP, for clusters that are not on a network. nil = TCP.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // Client makes calls to a cluster. Safe for concurrent use. Close it to drop its connections.
@@ -76,9 +78,17 @@ func New(config Config) (*Client, error) {
 	if config.Timeout > 0 && len(c.nodes) > 1 {
 		dial = min(dial, max(config.Timeout/time.Duration(len(c.nodes)), 50*time.Millisecond))
 	}
+	connect := config.Dial
+	if connect == nil {
+		connect = (&net.Dialer{KeepAlive: 15 * time.Second}).DialContext
+	}
 	c.http = &http.Client{
 		Transport: &http.Transport{
-			DialContext:         (&net.Dialer{Timeout: dial, KeepAlive: 15 * time.Second}).DialContext,
+			DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+				ctx, cancel := context.WithTimeout(ctx, dial)
+				defer cancel()
+				return connect(ctx, network, addr)
+			},
 			TLSHandshakeTimeout: maxDial,
 			MaxIdleConnsPerHost: config.Connections,
 			IdleConnTimeout:     90 * time.Second,

@@ -1,0 +1,8 @@
+//go:build !linux
+
+package proc
+
+import "syscall"
+
+// childOfThis keeps the child out of the terminal's process group.
+func childOfThis() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
