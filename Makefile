@@ -59,6 +59,14 @@ microbench: ## the benchmarks of the packages
 e2e: ## long tests with real processes: killed, stopped, restarted
 	RONDO_E2E=1 $(GO) test -count=1 -v -timeout 20m ./internal/e2e
 
+.PHONY: planted
+planted: ## that the tests find the bugs of internal/plant
+	$(GO) test -tags planted -count=1 -run Planted ./...
+
+.PHONY: faults
+faults: ## real processes under real faults: killed, paused, split, full disks. Needs root, ip, nft, mkfs.ext4; RONDO_REQUIRE_FAULTS=1 fails without
+	RONDO_FAULTS=1 $(GO) test -count=1 -v -parallel 6 -timeout 20m ./internal/faults
+
 .PHONY: compose-test
 compose-test: ## the Compose files with real containers; needs a Docker engine
 	RONDO_REQUIRE_DOCKER=1 $(GO) test -count=1 -v -timeout 10m ./deploy

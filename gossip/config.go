@@ -231,7 +231,7 @@ func (m *Membership) listConfig(transport memberlist.Transport) *memberlist.Conf
 	c.Label = "rondo/" + m.config.Cluster
 	c.Transport = transport
 	c.ProbeInterval, c.ProbeTimeout = t.ProbeInterval, t.ProbeTimeout
-	c.SuspicionMult = 4
+	c.SuspicionMult = suspicionMult
 	c.GossipInterval = t.GossipInterval
 	c.GossipToTheDeadTime = rememberDead
 	c.PushPullInterval = t.PushPull
@@ -243,6 +243,11 @@ func (m *Membership) listConfig(transport memberlist.Transport) *memberlist.Conf
 	c.Logger = newLogBridge(m.log, m.notePacketOfOthers)
 	return c
 }
+
+const suspicionMult = 4 // probe intervals, at least, from suspicion to death
+
+// hearsay is how old a node's last answer to this node's own probe is at least when the node is really found dead, by whomever.
+func (c *Config) hearsay() time.Duration { return suspicionMult * c.Timing.ProbeInterval }
 
 // rememberDead is how long the dead are kept and told about, here and in memberlist.
 const rememberDead = 10 * time.Minute

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rondodb/rondo/internal/plant"
 	"github.com/rondodb/rondo/ring"
 )
 
@@ -71,7 +72,7 @@ func (m *Membership) keep(state formState) error {
 		return nil
 	}
 	b, err := json.Marshal(state)
-	if err == nil {
+	if err == nil && !plant.On(plant.VoteNotKept) {
 		err = m.config.Meta.PutMeta(metaForm, b)
 	}
 	if err != nil {

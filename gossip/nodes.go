@@ -142,10 +142,12 @@ func hashIDs(ids []ring.NodeID) uint64 {
 	return ring.Digest(b) | 1
 }
 
-// Alive tells whether the node takes part in the cluster at present, as far as the cluster agrees. It never blocks.
+// Alive tells whether the node takes part in the cluster at present, as far as the cluster agrees. A death that is hearsay does not
+// count: a node that was cut off tells everyone, once it is back, that all others had died, and until they refute it nobody would
+// have a quorum. It never blocks.
 func (m *Membership) Alive(id ring.NodeID) bool {
 	n := m.view.Load().nodes[id]
-	return n != nil && n.up
+	return n != nil && (n.up || n.pong != nil && !n.Draining && time.Since(time.Unix(0, n.pong.Load())) < m.config.hearsay())
 }
 
 // Addr is where the node's replica protocol listens, also of a node that is dead. It never blocks.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rondodb/rondo/internal/plant"
 )
 
 // memberlist never looks for whom it has forgotten, and forgets the dead; two halves of a long partition would stay apart
@@ -66,6 +68,9 @@ func (m *Membership) joinIsDue(s *joinState) bool {
 		return false
 	}
 	v, l := m.view.Load(), m.layout.Load()
+	if plant.On(plant.RejoinOff) && l != nil && !s.last.IsZero() {
+		return false
+	}
 	missing := 0
 	if l != nil {
 		for _, member := range l.Members() {

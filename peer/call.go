@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/rondodb/rondo/internal/plant"
 	"github.com/rondodb/rondo/ring"
 )
 
@@ -128,7 +129,7 @@ func (c *clientConn) find(id uint64) *slot {
 		return nil
 	}
 	s := &c.slots[i]
-	if !s.used || s.generation != uint32(id>>32) {
+	if !s.used || s.generation != uint32(id>>32) && !plant.On(plant.LateReply) {
 		return nil
 	}
 	return s

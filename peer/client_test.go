@@ -302,6 +302,7 @@ func TestSendBufferLimit(t *testing.T) {
 	client := openClient(t, "127.0.0.1:1", func(c *Config) {
 		c.SendBuffer = 100_000
 		c.MaxPending = 5
+		c.DialTimeout = time.Minute // the dial waits for the test, however slow the machine
 		c.Dial = pipesThatWait(dialling)
 	})
 	results := make(chan error, 10)

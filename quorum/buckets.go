@@ -118,22 +118,12 @@ func (b *Buckets) Changes() <-chan struct{} { return b.changes }
 func (b *Buckets) Encode() []byte { return encodeBuckets(b.state.Load().entries) }
 
 // MergeRemote joins what another node knows into this registry, and keeps the result on disk before anyone sees it.
-// Entries from a clock that is more than a minute ahead are left out and reported: they would win for ever.
 func (b *Buckets) MergeRemote(payload []byte) (changed bool, err error) {
 	other, err := decodeBuckets(payload)
 	if err != nil {
 		return false, fmt.Errorf("merge bucket settings: %w", err)
 	}
-	limit := uint64(b.config.Now().UnixNano()) + uint64(maxAhead)
-	var ahead error
-	for name, e := range other {
-		if e.time > limit {
-			ahead = fmt.Errorf("merge bucket settings: those of bucket %q, set on node %s, are stamped more than %v ahead of this node's clock: compare the clocks of the nodes", name, e.node, maxAhead)
-			delete(other, name)
-		}
-	}
-	changed, err = b.adopt(other)
-	return changed, errors.Join(err, ahead)
+	return b.adopt(other)
 }
 
 // adopt joins entries into the registry, on disk first.

@@ -168,20 +168,22 @@ func TestBucketMajority(t *testing.T) {
 	})
 }
 
+// F37: settings that a node with a fast clock stamped are taken, and replaced by the next change, whatever the clocks say.
 func TestBucketsFromTheFuture(t *testing.T) {
 	c := newCluster(t, 1)
 	defer c.close()
 	b := c.nodes[c.ids[0]].buckets
-	now := uint64(time.Now().UnixNano())
-	payload := encodeBuckets(map[string]bucketEntry{
-		"fast": {settings: Bucket{N: 1, R: 1, W: 1, DW: 1}, time: now + uint64(2*time.Minute), node: "x"},
-		"good": {settings: Bucket{N: 1, R: 1, W: 1, DW: 1}, time: now, node: "x"},
-	})
-	if changed, err := b.MergeRemote(payload); !changed || err == nil {
+	fast := bucketEntry{settings: Bucket{N: 1, R: 1, W: 1, DW: 1}, time: uint64(time.Now().Add(24 * time.Hour).UnixNano()), node: "x"}
+	if changed, err := b.MergeRemote(encodeBuckets(map[string]bucketEntry{"fast": fast})); !changed || err != nil {
 		t.Errorf("got %v, %v", changed, err)
 	}
-	if b.Get("fast") != DefaultBucket || b.Get("good").N != 1 {
-		t.Errorf("got %+v", b.All())
+	want := Bucket{N: 1, R: 1, W: 1, DW: 1, LWW: true}
+	if err := b.Set(t.Context(), "fast", want); err != nil || b.Get("fast") != want {
+		t.Errorf("got %+v, %v", b.Get("fast"), err)
+	}
+	fast.time = latestTime + 1
+	if _, err := b.MergeRemote(encodeBuckets(map[string]bucketEntry{"never": fast})); err == nil {
+		t.Error("settings stamped after the end of time were taken")
 	}
 }
 

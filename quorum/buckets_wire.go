@@ -103,6 +103,8 @@ func decodeBuckets(b []byte) (map[string]bucketEntry, error) {
 			return nil, r.err
 		case len(name) > bucketName || i > 0 && strings.Compare(name, last) <= 0:
 			r.fail("bucket names out of order")
+		case e.time > latestTime:
+			r.fail("time of a change after the year 2250")
 		case flags >= bucketLWW<<1:
 			r.fail("unknown flags")
 		case e.deleted && e.settings != DefaultBucket:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/rondodb/rondo/internal/plant"
 	"github.com/rondodb/rondo/ring"
 	"github.com/rondodb/rondo/vclock"
 )
@@ -174,7 +175,7 @@ func (a *attempt) run(ctx context.Context) (ReadResult, *Error) {
 			}
 		}
 		object := a.tally.merged()
-		if a.options.Session == nil || object.Clock.Covers(a.options.Session.Clock) {
+		if a.options.Session == nil || plant.On(plant.SessionIgnored) || object.Clock.Covers(a.options.Session.Clock) {
 			return a.answer(ctx, object)
 		}
 		// The session has seen more than these replicas: ask every other one before giving up.
@@ -312,6 +313,8 @@ func (a *attempt) note(r readReply) {
 	switch {
 	case r.err != nil:
 		a.tally.fail(i)
+	case r.kind == replyDigest && plant.On(plant.StaleDigest):
+		a.tally.addDigest(i, a.tally.sameDigest(r.digest))
 	case r.kind == replyDigest:
 		a.tally.addDigest(i, r.digest)
 	case len(r.object) == 0 && r.digest == 0:

@@ -13,7 +13,7 @@ import (
 )
 
 // plant puts objects into the stores of owners, past the coordinator.
-func plant(t *testing.T, key ring.Key, owners []*memNode, names ...string) {
+func held(t *testing.T, key ring.Key, owners []*memNode, names ...string) {
 	t.Helper()
 	for i, name := range names {
 		if o := sample(name); !o.Empty() {
@@ -48,7 +48,7 @@ func TestReadRepairsBeforeItAnswers(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			c := newCluster(t, 4)
 			owners := c.owners(key)
-			plant(t, key, owners, test.held...)
+			held(t, key, owners, test.held...)
 			got, err := owners[test.through].coordinator.Get(t.Context(), key, ReadOptions{R: test.r})
 			if err != nil {
 				t.Fatal(err)
@@ -79,7 +79,7 @@ func TestWhatOneReadShowedLaterReadsShow(t *testing.T) {
 	key := ring.NewKey("b", "k")
 	c := newCluster(t, 3)
 	owners := c.owners(key)
-	plant(t, key, owners, "ab", "a", "a")
+	held(t, key, owners, "ab", "a", "a")
 	c.fates = func(_, _ ring.NodeID, class string) fate {
 		return fate{err: map[string]error{"write": &netError{outcomeUnreachable, true}}[class]}
 	}
@@ -150,7 +150,7 @@ func TestReadFailures(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newCluster(t, 3)
 				owners := c.owners(key)
-				plant(t, key, owners, "a", "a", "a")
+				held(t, key, owners, "a", "a", "a")
 				test.break_(c, owners)
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 				defer cancel()
@@ -172,7 +172,7 @@ func TestSessions(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.close()
 		owners := c.owners(key)
-		plant(t, key, owners, "a", "a", "ab")
+		held(t, key, owners, "a", "a", "ab")
 		session := sample("ab").Context()
 		got, err := owners[0].coordinator.Get(t.Context(), key, ReadOptions{R: 1, Session: &session})
 		if err != nil || !slices.Equal(values(got.Object), []string{"ab"}) {
@@ -183,7 +183,7 @@ func TestSessions(t *testing.T) {
 		began := time.Now()
 		go func() {
 			time.Sleep(500 * time.Millisecond)
-			plant(t, key, owners[2:], "abc")
+			held(t, key, owners[2:], "abc")
 		}()
 		got, err = owners[0].coordinator.Get(t.Context(), key, ReadOptions{R: 1, Session: &session})
 		if err != nil || !slices.Equal(values(got.Object), []string{"abc"}) {
@@ -199,7 +199,7 @@ func TestSessions(t *testing.T) {
 		errorOf(t, err, CodeTimeout)
 		// An owner that cannot be reached has it: the answer must not be older.
 		c.dead[owners[2].id] = true
-		plant(t, key, owners[2:], "abcd")
+		held(t, key, owners[2:], "abcd")
 		ctx2, cancel2 := context.WithTimeout(t.Context(), time.Second)
 		defer cancel2()
 		_, err = owners[0].coordinator.Get(ctx2, key, ReadOptions{R: 1, Session: &session})
@@ -214,7 +214,7 @@ func TestHedges(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.close()
 		owners := c.owners(key)
-		plant(t, key, owners, "a", "a", "a")
+		held(t, key, owners, "a", "a", "a")
 		node := owners[0]
 		const usual = 2 * time.Millisecond
 		slow := ring.NodeID("")
@@ -263,7 +263,7 @@ func TestSilenceIsFailure(t *testing.T) {
 		c := newCluster(t, 3)
 		defer c.close()
 		owners := c.owners(key)
-		plant(t, key, owners, "a", "a", "a")
+		held(t, key, owners, "a", "a", "a")
 		silent := c.owners(key)[owners[0].coordinator.choose(mustTarget(t, owners[0], key), time.Now()).order[1]].id
 		c.fates = func(_, to ring.NodeID, _ string) fate { return fate{dropRequest: to == silent} }
 		owners[0].coordinator.hedges.saved.Store(-1 << 40)
@@ -361,7 +361,7 @@ func TestLastWriterWins(t *testing.T) {
 	settings := DefaultBucket
 	settings.LWW = true
 	owners := c.owners(key)
-	plant(t, key, owners, "a", "b", "c") // from before the bucket was one
+	held(t, key, owners, "a", "b", "c") // from before the bucket was one
 	if err := owners[0].buckets.Set(t.Context(), "lww", settings); err != nil {
 		t.Fatal(err)
 	}
@@ -385,7 +385,7 @@ func TestExplain(t *testing.T) {
 	defer c.close()
 	key := ring.NewKey("b", "k")
 	owners := c.owners(key)
-	plant(t, key, owners, "a", "ab", "-", "a")
+	held(t, key, owners, "a", "ab", "-", "a")
 	c.down[owners[1].id] = true
 	got, err := owners[4].coordinator.Explain(t.Context(), key)
 	if err != nil {

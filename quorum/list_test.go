@@ -201,7 +201,7 @@ func TestListWithASilentNode(t *testing.T) {
 		node := c.nodes[c.ids[0]]
 		for i := range 20 {
 			key := ring.NewKey("b", fmt.Sprint(i))
-			plant(t, key, c.owners(key), "a", "a", "a")
+			held(t, key, c.owners(key), "a", "a", "a")
 		}
 		c.fates = func(_, to ring.NodeID, class string) fate {
 			return fate{dropRequest: class == "list" && to == c.ids[1]}

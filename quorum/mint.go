@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rondodb/rondo/internal/plant"
 	"github.com/rondodb/rondo/vclock"
 )
 
@@ -66,6 +67,9 @@ func (m *mint) apply(old vclock.Object) (vclock.Object, error) {
 	}
 	m.dot, m.after = dot, len(out.Siblings)
 	m.context = past.With(dot, stamp)
+	if plant.On(plant.WideToken) {
+		m.context = out.Context()
+	}
 	return out, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/rondodb/rondo/internal/plant"
 	"github.com/rondodb/rondo/ring"
 	"github.com/rondodb/rondo/vclock"
 )
@@ -306,6 +307,9 @@ func (s *spreading) receipts(t *target, failed bool) []ReplicaReceipt {
 func (c *Coordinator) writeError(t *target, s *spreading, cause error) *Error {
 	e := &Error{
 		Code: CodeUnavailable, Outcome: Unknown, N: t.n, Required: s.tally.w, Acked: s.tally.acked, Durable: s.tally.durable, Replicas: s.receipts(t, true), Err: cause,
+	}
+	if plant.On(plant.FailureDishonest) {
+		e.Outcome = NotApplied
 	}
 	late := cause != nil
 	for i := range t.n {

@@ -318,7 +318,7 @@ func TestSiblingLimits(t *testing.T) {
 }
 
 func TestClocks(t *testing.T) {
-	wall := time.Unix(1000, 0)
+	wall := time.Unix(100_000, 0)
 	at := uint64(wall.UnixNano())
 	var c hybridClock
 	next := func(floor uint64) uint64 {
@@ -342,8 +342,14 @@ func TestClocks(t *testing.T) {
 	if got := next(0); got != at+3 {
 		t.Errorf("another key's future must not spread: got +%d", got-at)
 	}
-	if _, err := c.next(wall, at+uint64(maxAhead)); err == nil {
-		t.Error("a minute ahead must be refused")
+	if year := at + uint64(365*24*time.Hour); next(year) != year+1 {
+		t.Error("a year ahead must not be in the way")
+	}
+	if got := next(0); got != at+5 {
+		t.Errorf("another key's far future must not spread: got +%d", got-at)
+	}
+	if _, err := c.next(wall, latestTime); err == nil {
+		t.Error("beyond the last timestamp must be refused")
 	}
 	if _, err := c.next(wall, ^uint64(0)); err == nil {
 		t.Error("the end of time must be refused")
@@ -354,14 +360,12 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-func TestFutureContextIsRefused(t *testing.T) {
+func TestContextAtTheEndOfTimeIsRefused(t *testing.T) {
 	c := newCluster(t, 1)
 	defer c.close()
 	node := c.nodes[c.ids[0]].coordinator
-	_, err := node.Put(t.Context(), ring.NewKey("b", "k"), text("x"), WriteOptions{
-		Context: &vclock.Context{Time: uint64(time.Now().Add(2 * time.Minute).UnixNano())},
-	})
-	if e := errorOf(t, err, CodeInternal); e.Outcome != NotApplied || !strings.Contains(e.Detail, "compare the clocks") {
+	_, err := node.Put(t.Context(), ring.NewKey("b", "k"), text("x"), WriteOptions{Context: &vclock.Context{Time: latestTime}})
+	if e := errorOf(t, err, CodeInternal); e.Outcome != NotApplied || !strings.Contains(e.Detail, "after the year 2250") {
 		t.Errorf("got %+v", e)
 	}
 }

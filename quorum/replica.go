@@ -81,11 +81,12 @@ func (r *Replica) check(from ring.NodeID, layout uint64, key ring.Key, object []
 	if o.Empty() {
 		return refuse("replica write of an empty object")
 	}
-	now := r.now()
-	if newest := o.MaxTime(); newest > uint64(now.UnixNano())+uint64(maxAhead) {
-		ahead := time.Duration(min(newest-uint64(now.UnixNano()), 1<<62))
-		r.observer.ClockSkew(from, ahead)
-		return refuse("a version is stamped %v ahead of this node's clock (%s), more than %v: compare the clocks of the nodes", ahead.Round(time.Millisecond), now.UTC().Format(time.RFC3339), maxAhead)
+	newest, now := o.MaxTime(), uint64(r.now().UnixNano())
+	if newest > latestTime {
+		return refuse("a version is stamped %d ns after 1970, beyond the year 2250", newest)
+	}
+	if newest > now+uint64(noticeAhead) { // kept all the same: it may stand on other disks, and contexts tell what replaces what
+		r.observer.ClockSkew(from, time.Duration(newest-now))
 	}
 	return nil
 }

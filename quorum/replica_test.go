@@ -20,7 +20,7 @@ func TestReplicaRefusals(t *testing.T) {
 	key := ring.NewKey("b", "k")
 	owners := c.owners(key)
 	good := vclock.AppendObject(nil, sample("a"))
-	future, _ := vclock.Object{}.Put(9, vclock.Clock{}, vclock.Sibling{Time: uint64(time.Now().Add(90 * time.Second).UnixNano())})
+	future, _ := vclock.Object{}.Put(9, vclock.Clock{}, vclock.Sibling{Time: latestTime + 1})
 	tests := []struct {
 		name   string
 		node   *memNode
@@ -35,7 +35,7 @@ func TestReplicaRefusals(t *testing.T) {
 		{"not an owner", owners[3], 1, good, "does not own partition", 0, outcomeError},
 		{"corrupt", owners[0], 1, []byte("nonsense"), "corrupt", 0, outcomeError},
 		{"empty", owners[0], 1, vclock.AppendObject(nil, vclock.Object{}), "empty object", 0, outcomeError},
-		{"from the future", owners[0], 1, vclock.AppendObject(nil, future), "compare the clocks", 0, outcomeError},
+		{"from the future", owners[0], 1, vclock.AppendObject(nil, future), "beyond the year 2250", 0, outcomeError},
 	}
 	for _, test := range tests {
 		var got error
@@ -47,6 +47,12 @@ func TestReplicaRefusals(t *testing.T) {
 			t.Errorf("%s: it was stored", test.name)
 		}
 	}
+	fast, _ := vclock.Object{}.Put(9, vclock.Clock{}, vclock.Sibling{Time: uint64(time.Now().Add(90 * time.Second).UnixNano())})
+	owners[0].coordinator.Replica().Write("peer", 1, ring.NewKey("b", "k"), vclock.AppendObject(nil, fast), true, func(err error) {
+		if err != nil {
+			t.Errorf("a clock that is ahead: %v", err)
+		}
+	})
 	if owners[0].events.count("clock_skew") != 1 {
 		t.Error("the fast clock was not reported")
 	}

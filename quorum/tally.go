@@ -1,6 +1,9 @@
 package quorum
 
-import "github.com/rondodb/rondo/vclock"
+import (
+	"github.com/rondodb/rondo/internal/plant"
+	"github.com/rondodb/rondo/vclock"
+)
 
 // verdict is where a tally stands.
 type verdict uint8
@@ -66,6 +69,8 @@ func (t *writeTally) verdict() verdict {
 	open := t.n - t.acked - t.failed // replicas that have not answered
 	switch {
 	case t.acked >= t.w && t.durable >= t.dw:
+		return won
+	case plant.On(plant.ShortQuorumWrite) && t.acked >= max(t.w-1, 1) && t.durable >= t.dw-1:
 		return won
 	case t.acked+open < t.w || t.durable+t.syncing+open < t.dw:
 		return lost
@@ -140,7 +145,7 @@ func (t *readTally) verdict() verdict {
 		}
 	}
 	switch {
-	case covered >= t.r:
+	case covered >= t.r, plant.On(plant.ShortQuorumRead) && covered >= max(t.r-1, 1):
 		return won
 	case alive < t.r:
 		return lost

@@ -35,6 +35,10 @@ type identity struct {
 	Format  int         `json:"format"`
 	ID      ring.NodeID `json:"id"`
 	Created time.Time   `json:"created"`
+	// Database is set once the database was made: where it is gone later on, it was lost.
+	Database bool `json:"database,omitempty"`
+	// Loss is what a start found lost, until the database itself says so: an open that skips leaves no trace of what it skipped.
+	Loss string `json:"loss,omitempty"`
 }
 
 // cleanMark is clean.json: what a clean Close left. A start takes the mark away before anything can be written, and uses the
@@ -50,6 +54,7 @@ type cleanMark struct {
 type directory struct {
 	path string
 	id   ring.NodeID
+	who  identity
 	lock *os.File
 }
 
@@ -93,7 +98,31 @@ func (d *directory) identify() error {
 			return fmt.Errorf("write identity: %w", err)
 		}
 	}
-	d.id = who.ID
+	d.id, d.who = who.ID, *who
+	return nil
+}
+
+// noteLoss notes what is lost; "" takes the note away.
+func (d *directory) noteLoss(what string) error {
+	if d.who.Loss == what {
+		return nil
+	}
+	d.who.Loss = what
+	if _, err := d.writeJSON(identityName, d.who); err != nil {
+		return fmt.Errorf("note loss: %w", err)
+	}
+	return nil
+}
+
+// noteDatabase notes, once, that the directory has a database.
+func (d *directory) noteDatabase() error {
+	if d.who.Database {
+		return nil
+	}
+	d.who.Database = true
+	if _, err := d.writeJSON(identityName, d.who); err != nil {
+		return fmt.Errorf("write identity: %w", err)
+	}
 	return nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
+
+	"github.com/rondodb/rondo/internal/plant"
 )
 
 // ErrFailed marks a store whose disk failed in a way that cannot be retried: every write is refused until it is opened again.
@@ -90,6 +92,9 @@ func (d *disk) fsync(h *histogram, doing string, sync func() error) error {
 	start := time.Now()
 	err := sync()
 	h.observe(time.Since(start))
+	if err != nil && plant.On(plant.FsyncRetried) {
+		return err
+	}
 	if err != nil {
 		return d.fail(doing, err)
 	}

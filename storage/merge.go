@@ -8,6 +8,7 @@ import (
 
 	"github.com/syndtr/goleveldb/leveldb"
 
+	"github.com/rondodb/rondo/internal/plant"
 	"github.com/rondodb/rondo/ring"
 	"github.com/rondodb/rondo/vclock"
 )
@@ -194,6 +195,9 @@ func (s *Store) put(st *stripe, w *scratch, key ring.Key, value []byte, old, new
 	if partitions == 0 {
 		return fmt.Errorf("write object: %w is not set yet", ErrPartitions)
 	}
+	if plant.On(plant.TombstoneDropped) && new == vclock.Deleted {
+		return s.drop(st, w, key, old)
+	}
 	binary.BigEndian.PutUint64(value, ring.Digest(value[digestLen:]))
 	w.batch.Reset()
 	w.large = len(value) > maxScratch
@@ -202,7 +206,9 @@ func (s *Store) put(st *stripe, w *scratch, key ring.Key, value []byte, old, new
 	if err := s.write(&w.batch); err != nil {
 		return err
 	}
-	s.cache.set(w.key, value)
+	if !plant.On(plant.StaleCache) {
+		s.cache.set(w.key, value)
+	}
 	st.generation.Add(1)
 	s.live.changed(old, new)
 	return nil

@@ -1,10 +1,12 @@
 package storage
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
+	"github.com/rondodb/rondo/internal/plant"
 	"github.com/rondodb/rondo/vclock"
 )
 
@@ -102,6 +105,9 @@ func (s *Store) open(handles int) (err error) {
 	if err := s.incarnate(mark, loss); err != nil {
 		return err
 	}
+	if err := s.dir.noteDatabase(); err != nil {
+		return err
+	}
 	partitions, err := s.read(storeKey(notePartitions))
 	if err != nil {
 		return fmt.Errorf("read partition count: %w", err)
@@ -121,13 +127,24 @@ func (s *Store) open(handles int) (err error) {
 
 // openDatabase opens goleveldb. loss says what is found lost that an unclean stop does not explain; "" = nothing.
 func (s *Store) openDatabase(mark *cleanMark, handles int) (loss string, err error) {
-	if mark != nil {
+	if loss, err = s.disk.missing(); err != nil {
+		return "", err
+	}
+	if _, err := s.disk.GetMeta(); s.dir.who.Database && errors.Is(err, fs.ErrNotExist) {
+		loss = "the database is gone"
+	}
+	if mark != nil && loss == "" {
 		files, err := s.disk.lasting()
 		if err != nil {
 			return "", err
 		}
 		if loss = mark.differs(files); loss != "" {
 			loss = "since the last stop: " + loss
+		}
+	}
+	if loss = cmp.Or(loss, s.dir.who.Loss); loss != "" {
+		if err := s.dir.noteLoss(loss); err != nil {
+			return "", err
 		}
 	}
 	options := &opt.Options{
@@ -141,19 +158,23 @@ func (s *Store) openDatabase(mark *cleanMark, handles int) (loss string, err err
 		return loss, wrap("open database", err)
 	}
 	strictErr := err
+	if mark != nil && loss == "" {
+		loss = strictErr.Error()
+		if err := s.dir.noteLoss(loss); err != nil {
+			return "", err
+		}
+	}
 	s.lenient = true
 	options.Strict = opt.DefaultStrict
 	if s.db, err = leveldb.Open(s.disk, options); err != nil {
 		if lderrors.IsCorrupted(err) {
-			err = fmt.Errorf("%w: %w; set the directory aside and start with an empty one, to be filled by the other nodes", ErrCorrupt, err)
+			err = fmt.Errorf("%w: %w; move the folder %s out of the data directory and leave the rest: the node then starts with an empty "+
+				"database, which the other nodes can fill", ErrCorrupt, err, databaseName)
 		}
 		return "", wrap("open database", err)
 	}
-	dropped := strings.Join(s.disk.dropped(), "; ")
-	if mark == nil {
-		s.log.Info("database opened without the torn end that an unclean stop leaves", "err", strictErr, "dropped", dropped)
-	} else if loss == "" {
-		loss = strictErr.Error()
+	if loss == "" {
+		s.log.Info("database opened without the torn end that an unclean stop leaves", "err", strictErr, "dropped", strings.Join(s.disk.dropped(), "; "))
 	}
 	return loss, nil
 }
@@ -173,6 +194,12 @@ func (s *Store) incarnate(mark *cleanMark, loss string) error {
 		if err := s.putNote(storeKey(noteDamage), []byte(loss)); err != nil {
 			return fmt.Errorf("note damage: %w", err)
 		}
+		if err := s.disk.syncJournals(); err != nil {
+			return fmt.Errorf("note damage: %w", err)
+		}
+		if err := s.dir.noteLoss(""); err != nil {
+			return err
+		}
 		s.damage.Store(&loss)
 	}
 	if mark != nil && loss == "" && !s.lenient {
@@ -180,6 +207,9 @@ func (s *Store) incarnate(mark *cleanMark, loss string) error {
 			s.incarnation = a
 			return nil
 		}
+	}
+	if plant.On(plant.ReusedDot) {
+		return s.incarnateAgain()
 	}
 	for s.incarnation == 0 {
 		var b [8]byte

@@ -12,6 +12,7 @@ import (
 	lderrors "github.com/syndtr/goleveldb/leveldb/errors"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
+	"github.com/rondodb/rondo/internal/plant"
 	"github.com/rondodb/rondo/ring"
 	"github.com/rondodb/rondo/vclock"
 )
@@ -134,6 +135,9 @@ func (s *Store) Get(key ring.Key) (object []byte, digest uint64, err error) {
 	}
 	if value != nil {
 		if object, digest, err = splitValue(value); err != nil {
+			if plant.On(plant.CorruptIsMissing) {
+				return nil, 0, nil
+			}
 			return nil, 0, s.corrupt(key, err)
 		}
 	}
@@ -155,7 +159,7 @@ func (s *Store) read(k []byte) ([]byte, error) {
 	switch {
 	case err == nil:
 		return value, nil
-	case errors.Is(err, leveldb.ErrNotFound):
+	case errors.Is(err, leveldb.ErrNotFound), plant.On(plant.CorruptIsMissing) && lderrors.IsCorrupted(err):
 		return nil, nil
 	}
 	return nil, s.readFailed(err)
@@ -206,7 +210,7 @@ func (s *Store) Sync(done func(error)) {
 		done(ErrClosed)
 		return
 	}
-	if s.disk.clean() {
+	if s.disk.clean() || plant.On(plant.AckBeforeSync) {
 		done(nil)
 		return
 	}
@@ -221,7 +225,7 @@ func (s *Store) Healthy() error {
 	if err := s.disk.failed(); err != nil {
 		return err
 	}
-	if what := s.damage.Load(); what != nil {
+	if what := s.damage.Load(); what != nil && !plant.On(plant.AmnesiacVotes) {
 		return fmt.Errorf("%w: %s", ErrDamaged, *what)
 	}
 	return nil

@@ -1,5 +1,7 @@
 package vclock
 
+import "github.com/rondodb/rondo/internal/plant"
+
 // Context is the causal past of a client: the dots that it has seen, and the newest timestamp among them, so that
 // the write which replaces them is later than all of them.
 //
@@ -17,6 +19,9 @@ func (o Object) Context() Context { return o.contextWithin(tokenClock) }
 
 func (o Object) contextWithin(limit int) Context {
 	c := Context{Clock: o.Clock, Time: o.MaxTime()}
+	if plant.On(plant.FlattenedContext) {
+		c.Clock = c.Clock.flattened()
+	}
 	if c.Clock.fits(limit) {
 		return c
 	}
@@ -38,6 +43,9 @@ func (c Context) With(d Dot, time uint64) Context { return c.within(tokenClock, 
 
 func (c Context) within(limit int, d Dot, time uint64) Context {
 	out := Context{Clock: c.Clock.With(d), Time: max(c.Time, time)}
+	if plant.On(plant.FlattenedContext) {
+		out.Clock = out.Clock.flattened()
+	}
 	if !out.Clock.fits(limit) {
 		out.Clock = Clock{}.With(d)
 	}

@@ -3,6 +3,8 @@ package vclock
 import (
 	"cmp"
 	"slices"
+
+	"github.com/rondodb/rondo/internal/plant"
 )
 
 // Sibling is one version of a key: a value, or a tombstone where it was deleted.
@@ -113,6 +115,7 @@ func (o Object) Put(actor Actor, ctx Clock, s Sibling) (Object, Dot) {
 // adds nothing to the other, that other is returned as it is, without allocating.
 func Merge(a, b Object) Object {
 	switch {
+	case plant.On(plant.MergeNotIdempotent): // no way out early
 	case a.includes(b):
 		return a
 	case b.includes(a):
@@ -125,11 +128,14 @@ func Merge(a, b Object) Object {
 		}
 	}
 	for _, s := range b.Siblings {
-		if !a.Clock.Contains(s.Dot) {
+		if !a.Clock.Contains(s.Dot) || plant.On(plant.MergeNotIdempotent) && !a.holds(s.Dot) {
 			out.Siblings = append(out.Siblings, s)
 		}
 	}
 	slices.SortFunc(out.Siblings, compareNewest)
+	if plant.On(plant.LWWTieBreak) {
+		return out.LastWriter()
+	}
 	return out
 }
 

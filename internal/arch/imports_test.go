@@ -17,24 +17,26 @@ const module = "github.com/rondodb/rondo/"
 // arrows are the imports of this module that each package's code may have. A package that is not here may have none.
 // Test files may import any package of the module.
 var arrows = map[string][]string{
-	"vclock":  nil,
+	"vclock":  {"internal/plant"},
 	"ring":    nil,
-	"quorum":  {"vclock", "ring"},
-	"peer":    {"ring", "vclock"},
-	"storage": {"vclock", "ring"},
-	"gossip":  {"ring"},
-	"httpapi": {"quorum", "vclock", "ring"},
+	"quorum":  {"vclock", "ring", "internal/plant"},
+	"peer":    {"ring", "vclock", "internal/plant"},
+	"storage": {"vclock", "ring", "internal/plant"},
+	"gossip":  {"ring", "internal/plant"},
+	"httpapi": {"quorum", "vclock", "ring", "internal/plant"},
 	"node":    {"vclock", "ring", "quorum", "peer", "storage", "gossip", "httpapi"},
 
 	"cmd/rondo":       {"node", "internal/client", "internal/load", "internal/check", "internal/verify", "internal/chaos", "internal/proc"},
 	"internal/client": nil,
 	"internal/load":   nil,
 	"internal/check":  nil,
+	"internal/plant":  nil,
 	"internal/verify": {"internal/client", "internal/check"},
 	"internal/proc":   nil,
-	"internal/chaos":  {"internal/proc"},
+	"internal/chaos":  {"internal/client", "internal/proc"},
 
-	"httpapi/apitest": {"vclock"},
+	"httpapi/apitest":          {"vclock"},
+	"internal/plant/planttest": {"internal/plant"},
 }
 
 // libraries are the third-party modules that enter the binary in one package, and that package. Any other module may enter
@@ -54,7 +56,7 @@ var libraries = map[string]string{
 var standardOnly = []string{"vclock", "quorum", "peer", "internal/client", "internal/check", "internal/verify", "internal/proc", "internal/chaos"}
 
 // testOnly are packages that only test files import. They count as test files.
-var testOnly = []string{"internal/memnet", "internal/memdisk", "httpapi/apitest"}
+var testOnly = []string{"internal/memnet", "internal/memdisk", "httpapi/apitest", "internal/plant/planttest"}
 
 // strict libraries are out of bounds for test files too: what is tested through them is tested in their package. The
 // in-memory network is the exception, since it stands in for memberlist's own.

@@ -3,6 +3,7 @@ package check
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -16,14 +17,22 @@ const (
 	Lost      Rule = "lost"      // an acknowledged put is neither among the final versions nor replaced
 	Stale     Rule = "stale"     // a version is shown beside one that replaced it, or is final though it was replaced
 	Zombie    Rule = "zombie"    // a version is final, or in a strict read, though an acknowledged delete covered it
-	Phantom   Rule = "phantom"   // a value is shown that nobody had sent
-	Rejected  Rule = "rejected"  // a value is shown whose write was answered "certainly not applied"
+	Phantom   Rule = "phantom"   // a value, or an element, is shown that nobody had sent
+	Rejected  Rule = "rejected"  // a value, or an element, is shown whose write was answered "certainly not applied"
 	Duplicate Rule = "duplicate" // one version is shown twice
-	Diverged  Rule = "diverged"  // two final reads differ
+	Diverged  Rule = "diverged"  // two final reads differ, or the digests of two replicas in final reads
 	Quorum    Rule = "quorum"    // a strict read misses a strict write acknowledged before it
 	Backwards Rule = "backwards" // a strict read misses what an earlier one included
 	Session   Rule = "session"   // a read is older than its context, or than its session
+	Receipt   Rule = "receipt"   // an operation is OK with fewer acknowledgements, or fewer durable ones, than it asked for
 	Malformed Rule = "malformed" // the history itself makes no sense
+
+	// LostElement: an acknowledged add is missing from a final read begun after it, from a strict read begun after it (if the
+	// add was strict), or from any read whose versions cover the add. It holds a history to its side of the bargain: a put
+	// that sends a context writes all elements that the answer which gave that context had shown or written, and its own; one
+	// that sends Fresh writes its own. What a delete, a put without a context or a put without an Element may have replaced is
+	// not demanded back.
+	LostElement Rule = "lost element"
 )
 
 // Violation is one broken promise with its evidence.
@@ -51,14 +60,18 @@ type Report struct {
 	Unknown     int // writes whose outcome nobody knows
 	StrictReads int
 	Finals      int // keys with a final read
+	Receipts    int // OK operations that say how many replicas they asked for
+	Digests     int // final reads with a digest
+	Elements    int // acknowledged adds to sets
 	Violations  []Violation
 }
 
 // String is the report on one line, followed by the violations.
 func (r Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d operations on %d keys: %d acknowledged writes, %d unknown, %d strict reads, %d keys with final reads: %d violations",
-		r.Ops, r.Keys, r.Writes, r.Unknown, r.StrictReads, r.Finals, len(r.Violations))
+	fmt.Fprintf(&b, "%d operations on %d keys: %d acknowledged writes, %d unknown, %d strict reads, %d keys with final reads, "+
+		"%d receipts, %d digests, %d elements: %d violations",
+		r.Ops, r.Keys, r.Writes, r.Unknown, r.StrictReads, r.Finals, r.Receipts, r.Digests, r.Elements, len(r.Violations))
 	for _, v := range r.Violations {
 		b.WriteString("\n" + v.String())
 	}
@@ -66,22 +79,20 @@ func (r Report) String() string {
 }
 
 // History judges a history; operations may be in any order. Time and memory grow with operations times writes
-// of one key, at a bit each.
+// of one key, at a bit each; the memory is that of one key at a time, besides a copy of ops.
 func History(ops []Op) Report {
 	r := Report{Ops: len(ops)}
-	keys := map[string][]Op{}
-	for _, o := range ops {
-		keys[o.Key] = append(keys[o.Key], o)
-	}
-	r.Keys = len(keys)
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		h := newHistory(keys[key])
+	for _, h := range histories(ops) {
 		h.replay()
 		h.judgeFinal()
 		r.Violations = append(r.Violations, h.violations...)
+		r.Keys++
 		r.Writes += h.acknowledged
 		r.Unknown += h.unknown
 		r.StrictReads += h.strictReads
+		r.Receipts += h.receipts
+		r.Digests += h.digests
+		r.Elements += h.elements
 		if len(h.finals) > 0 {
 			r.Finals++
 		}
@@ -89,26 +100,46 @@ func History(ops []Op) Report {
 	return r
 }
 
-// history is what is known of one key.
-type history struct {
-	key     string
-	ops     []Op             // in order of invocation
-	writes  []int            // indices of the writes in ops; a write's place here is its number in sets
-	number  map[int]int      // of the write with this index in ops
-	byValue map[string]int   // number of the put with this value
-	byToken map[string][]int // indices of the operations that answered with this token, in order of their return
-	past    []bounds         // what each write replaced, once it is invoked
-	covers  []bounds         // what each operation's answer covers, once it has returned
-	finals  []int
-
-	acknowledged, unknown, strictReads int
-	violations                         []Violation
+// histories yields the history of each key, in the order of keys.
+func histories(ops []Op) iter.Seq2[string, *history] {
+	keys := map[string][]Op{}
+	for _, o := range ops {
+		keys[o.Key] = append(keys[o.Key], o)
+	}
+	return func(yield func(string, *history) bool) {
+		for _, key := range slices.Sorted(maps.Keys(keys)) {
+			if !yield(key, newHistory(keys[key])) {
+				return
+			}
+		}
+	}
 }
 
+// history is what is known of one key.
+type history struct {
+	key       string
+	ops       []Op           // in order of invocation
+	writes    []int          // indices of the writes in ops; a write's place here is its number in sets
+	number    []int          // of the write with this index in ops
+	byValue   map[string]int // number of the put with this value
+	byElement map[string]int // number of the put that adds this element
+	byToken   map[string]givers
+	past      []bounds // what each write replaced, once it is invoked
+	covers    []bounds // what each operation's answer covers, once it has returned
+	finals    []int
+
+	lostElements set // adds that are blamed already
+
+	acknowledged, unknown, strictReads, receipts, digests, elements int
+
+	violations []Violation
+}
+
+// newHistory takes over ops, which are not empty and all of one key.
 func newHistory(ops []Op) *history {
 	h := &history{
-		key: ops[0].Key, ops: slices.Clone(ops),
-		number: map[int]int{}, byValue: map[string]int{}, byToken: map[string][]int{},
+		key: ops[0].Key, ops: ops, number: make([]int, len(ops)),
+		byValue: map[string]int{}, byElement: map[string]int{}, byToken: map[string]givers{},
 		covers: make([]bounds, len(ops)),
 	}
 	slices.SortStableFunc(h.ops, func(a, b Op) int { return cmp.Compare(a.Invoke, b.Invoke) })
@@ -116,27 +147,44 @@ func newHistory(ops []Op) *history {
 		if err := o.validate(); err != nil {
 			h.blame(Malformed, err.Error(), i)
 		}
-		if !o.write() {
-			continue
+		if o.Outcome == OK {
+			h.judgeReceipt(i)
 		}
-		n := len(h.writes)
-		h.number[i] = n
-		h.writes = append(h.writes, i)
-		switch o.Outcome {
-		case OK:
-			h.acknowledged++
-		case Unknown:
-			h.unknown++
-		}
-		if o.Kind == Put {
-			if other, twice := h.byValue[o.Value]; twice {
-				h.blame(Malformed, "two puts of one value cannot be told apart", h.writes[other], i)
-			}
-			h.byValue[o.Value] = n
+		if o.write() {
+			h.addWrite(i)
 		}
 	}
 	h.past = make([]bounds, len(h.writes))
 	return h
+}
+
+func (h *history) addWrite(i int) {
+	o, n := h.ops[i], len(h.writes)
+	h.number[i] = n
+	h.writes = append(h.writes, i)
+	switch o.Outcome {
+	case OK:
+		h.acknowledged++
+		if o.Element != "" {
+			h.elements++
+		}
+	case Unknown:
+		h.unknown++
+	}
+	if o.Kind != Put {
+		return
+	}
+	if other, twice := h.byValue[o.Value]; twice {
+		h.blame(Malformed, "two puts of one value cannot be told apart", h.writes[other], i)
+	}
+	h.byValue[o.Value] = n
+	if o.Element == "" {
+		return
+	}
+	if other, twice := h.byElement[o.Element]; twice {
+		h.blame(Malformed, "two adds of one element cannot be told apart", h.writes[other], i)
+	}
+	h.byElement[o.Element] = n
 }
 
 // blame adds a violation, with the operations at these indices as its evidence.

@@ -23,7 +23,9 @@ func TestNoFalseAlarms(t *testing.T) {
 		"deletes":            func(m *model) { m.deletes = true },
 		"blind writes":       func(m *model) { m.blind = true },
 		"weak reads":         func(m *model) { m.weak = true },
-		"everything":         func(m *model) { m.deletes, m.blind, m.weak = true, true, true },
+		"sets":               func(m *model) { m.sets = true },
+		"sets and deletes":   func(m *model) { m.sets, m.deletes = true, true },
+		"everything":         func(m *model) { m.deletes, m.blind, m.weak, m.sets = true, true, true, true },
 	}
 	for name, shape := range shapes {
 		t.Run(name, func(t *testing.T) {
@@ -42,9 +44,13 @@ func TestNoFalseAlarms(t *testing.T) {
 				total.Unknown += r.Unknown
 				total.StrictReads += r.StrictReads
 				total.Finals += r.Finals
+				total.Receipts += r.Receipts
+				total.Digests += r.Digests
+				total.Elements += r.Elements
 			}
 			t.Logf("%v", total)
-			if total.Writes < 1000 || total.Unknown < 1000 || total.StrictReads < 1000 || total.Finals < 1000 {
+			if total.Writes < 1000 || total.Unknown < 1000 || total.StrictReads < 1000 || total.Finals < 1000 ||
+				total.Receipts < 1000 || total.Digests < 1000 || strings.Contains(name, "sets") && total.Elements < 1000 {
 				t.Errorf("the histories hold too little: %v", total)
 			}
 		})
@@ -72,9 +78,17 @@ func TestCatchesPlantedBugs(t *testing.T) {
 		{"no write-back", Backwards, 40, func(m *model) { m.post = 15 }},
 		{"session ignored", Session, 100, func(m *model) { m.weak, m.post = true, 15 }},
 		{"diverged", Diverged, 100, nil},
+		{"hidden difference", Diverged, 300, nil},
+		{"answered too early", Receipt, 100, nil},
+		{"acknowledged before the sync", Receipt, 100, nil},
+		{"lost write", LostElement, 200, func(m *model) { m.sets = true }},
+		{"wide token", LostElement, 100, func(m *model) { m.sets = true }},
+		{"lww", LostElement, 200, func(m *model) { m.sets = true }},
+		{"sibling left out", LostElement, 100, func(m *model) { m.sets = true }},
+		{"ghost element", Phantom, 100, func(m *model) { m.sets = true }},
 	}
 	for _, tt := range tests {
-		t.Run(tt.bug, func(t *testing.T) {
+		t.Run(tt.bug+" as "+string(tt.rule), func(t *testing.T) {
 			const seeds = 400
 			caught, named := 0, 0
 			example := ""

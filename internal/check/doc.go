@@ -8,11 +8,17 @@
 //     acknowledged write has replaced, and no read shows anything else;
 //   - quorum: a strict read includes every strict write that was acknowledged before the read began;
 //   - backwards: a strict read includes whatever a strict read that finished before it began has included;
-//   - session: a read with a context, or in a session, is at least as new as it asked for.
+//   - session: a read with a context, or in a session, is at least as new as it asked for;
+//   - receipt: an operation that is OK was acknowledged, durably where that was asked for, by as many as it asked for;
+//   - lost element: where clients keep sets, by reading, adding and writing back, no acknowledged element is missing.
 //
 // A write with a context replaces exactly what the context covers. A read's context covers the versions that it showed and all that
 // those replaced; a write's context covers the write, and what the write replaced. From this the set of writes that each
 // write has replaced is known exactly, with two exceptions, where the package keeps a lower and an upper bound and never
 // raises a false alarm: writes without a context replace whatever their coordinator held, and a read does not name the deletes
 // that it knows of. Histories with few of either are judged most sharply.
+//
+// None of this says that a key is a register whose reads return the last write: TestClaims lists what we do not promise.
+//
+// Shrink and Timeline show a violation to people; Summarize has the figures that are no verdict.
 package check

@@ -5,6 +5,20 @@ import (
 	"slices"
 )
 
+// judgeReceipt holds an OK operation against what it asked for.
+func (h *history) judgeReceipt(op int) {
+	o := h.ops[op]
+	if o.Want > 0 || o.WantDurable > 0 {
+		h.receipts++
+	}
+	switch {
+	case o.Acked < o.Want:
+		h.blame(Receipt, fmt.Sprintf("it is OK with %d of the %d replicas that it asked for", o.Acked, o.Want), op)
+	case o.Durable < o.WantDurable:
+		h.blame(Receipt, fmt.Sprintf("it is OK with %d of the %d durable acknowledgements that it asked for", o.Durable, o.WantDurable), op)
+	}
+}
+
 // judgeQuorum holds a strict read against what was acknowledged, and what strict reads had included, when it began.
 func (h *history) judgeQuorum(op int, at floor) {
 	most := h.covers[op].most
@@ -38,14 +52,12 @@ func (h *history) witnessOfDelete(n int, by int64) int {
 	return h.writes[i]
 }
 
-// judgeContext holds a read against the context that it sent.
-func (h *history) judgeContext(op int) {
-	in := h.ops[op].ContextIn
-	if in == "" || in == Fresh {
+// judgeContext holds a read against the context that it sent, which came from the answer of source; none = nobody's.
+func (h *history) judgeContext(op, source int) {
+	if !h.ops[op].sendsToken() {
 		return
 	}
-	source, ok := h.source(op)
-	if !ok {
+	if source == none {
 		h.blame(Malformed, "nobody had been given the context that it sent", op)
 		return
 	}
@@ -83,12 +95,12 @@ func (h *history) judgeFinal() {
 	}
 	slices.Sort(h.finals) // the one that began first
 	one := h.finals[0]
-	want := slices.Sorted(slices.Values(h.ops[one].Values))
 	for _, other := range h.finals[1:] {
-		if got := slices.Sorted(slices.Values(h.ops[other].Values)); !slices.Equal(got, want) {
+		if !sameVersions(h.ops[other], h.ops[one]) {
 			h.blame(Diverged, "two final reads show different versions", one, other)
 		}
 	}
+	h.judgeDigests()
 	for _, f := range h.finals {
 		h.judgeVersions(f)
 	}
@@ -102,6 +114,26 @@ func (h *history) judgeFinal() {
 			h.blame(Lost, fmt.Sprintf("%s was acknowledged; it is not among the final versions, and nothing replaced it", h.name(n)), i, one)
 		}
 	}
+}
+
+// judgeDigests compares what single replicas hold in the end, where the versions that they show tell no difference.
+func (h *history) judgeDigests() {
+	first := none
+	for _, f := range h.finals {
+		switch o := h.ops[f]; {
+		case o.Digest == "":
+			continue
+		case first == none:
+			first = f
+		case o.Digest != h.ops[first].Digest && sameVersions(o, h.ops[first]):
+			h.blame(Diverged, "two replicas show the same versions and hold different objects", first, f)
+		}
+		h.digests++
+	}
+}
+
+func sameVersions(a, b Op) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a.Values)), slices.Sorted(slices.Values(b.Values)))
 }
 
 // judgeVersions finds versions in a final read that an acknowledged write has replaced.

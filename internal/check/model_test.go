@@ -1,9 +1,11 @@
 package check
 
 import (
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/rondodb/rondo/vclock"
 )
@@ -16,13 +18,16 @@ type model struct {
 	deletes  bool // clients delete, with contexts
 	blind    bool // clients write without contexts
 	weak     bool // some reads ask one replica only
+	sets     bool // puts add an element to what they have read; a few replace the set with something else
 	post     int  // how often the mail comes, in percent of the steps
 	fresh    int  // percent of writes that replace nothing
+	restarts int  // how often a replica restarts, in percent of the steps
 	bug      string
 	now      int64
 	actor    vclock.Actor
 	time     uint64
 	values   int
+	contents map[string][]string // by value: the elements that its put wrote
 	replicas [3]replica
 	clients  [4]client
 	mail     []mail
@@ -37,14 +42,18 @@ type replica struct {
 type mail struct {
 	to     int
 	object vclock.Object
-	done   *int // counts acknowledgements; nil = nobody waits
+	done   *acks // nil = nobody waits
 }
+
+// acks are what a coordinator has counted for a write.
+type acks struct{ all, durable int }
 
 type client struct {
 	name    string
 	token   string
 	context vclock.Context
 	has     bool          // a token
+	content []string      // the elements that came with the token
 	steps   []func() bool // of the operation under way; a step that returns false is tried again
 }
 
@@ -53,7 +62,7 @@ func (m *model) tick() int64 { m.now++; return m.now }
 func (m *model) chance(percent int) bool { return m.rand.IntN(100) < percent }
 
 func newModel(seed uint64) *model {
-	m := &model{rand: rand.New(rand.NewPCG(seed, 7)), post: 40, fresh: 15}
+	m := &model{rand: rand.New(rand.NewPCG(seed, 7)), post: 40, fresh: 15, restarts: 3, contents: map[string][]string{}}
 	for i := range m.replicas {
 		m.actor++
 		m.replicas[i].actor = m.actor
@@ -107,8 +116,13 @@ func (m *model) run(steps int) []Op {
 		}
 	}
 	for i := range m.replicas {
+		o := m.replicas[i].object
+		if m.bug == "hidden difference" && i == 1 {
+			o.Clock = o.Clock.With(vclock.Dot{Actor: m.actor + 1, Counter: 1})
+		}
 		op := m.invoke(Op{Client: "final", Kind: Read, Node: fmt.Sprint(i), Final: true})
-		m.answerRead(op, m.replicas[i].object)
+		m.answerRead(op, o)
+		m.ops[op].Digest = fmt.Sprintf("%x", sha256.Sum256(vclock.AppendObject(nil, o)))
 	}
 	return m.ops
 }
@@ -124,10 +138,13 @@ func (m *model) step() {
 		if m.chance(80) {
 			m.keep(d.to, m.merge(m.replicas[d.to].object, d.object))
 			if d.done != nil {
-				*d.done++
+				d.done.all++
+				if m.bug != "acknowledged before the sync" || !m.chance(10) {
+					d.done.durable++
+				}
 			}
 		}
-	case m.chance(3): // a replica restarts
+	case m.chance(m.restarts): // a replica restarts
 		r := &m.replicas[m.rand.IntN(len(m.replicas))]
 		if m.bug == "reused dot" {
 			r.object = r.old // and goes on under the same actor
@@ -168,6 +185,16 @@ func (m *model) answerRead(op int, o vclock.Object) {
 			r.Values = append(r.Values, string(s.Value))
 		}
 	}
+	for i, v := range r.Values {
+		if m.bug == "sibling left out" && i > 0 && m.chance(20) {
+			continue
+		}
+		r.Elements = union(r.Elements, m.contents[v]...)
+	}
+	if m.bug == "ghost element" && m.chance(5) {
+		r.Elements = append(r.Elements, "ghost")
+	}
+	r.Acked = r.Want
 	if m.bug == "phantom" && len(r.Values) > 0 && m.chance(5) {
 		r.Values[0] += "?"
 	}
@@ -179,7 +206,10 @@ func (m *model) read(c *client) {
 		j = m.rand.IntN(3)
 	}
 	strict := !(m.weak && m.chance(40))
-	o := Op{Client: c.name, Kind: Read, Node: fmt.Sprint(i), Strict: strict}
+	o := Op{Client: c.name, Kind: Read, Node: fmt.Sprint(i), Strict: strict, Want: 1}
+	if strict {
+		o.Want = 2
+	}
 	var want vclock.Context
 	if c.has && m.chance(50) {
 		o.ContextIn, want = c.token, c.context
@@ -205,7 +235,7 @@ func (m *model) read(c *client) {
 	}
 	c.steps = append(c.steps, func() bool {
 		m.answerRead(op, got)
-		c.token, c.context, c.has = m.ops[op].ContextOut, got.Context(), true
+		c.token, c.context, c.content, c.has = m.ops[op].ContextOut, got.Context(), m.ops[op].Elements, true
 		return true
 	})
 }
@@ -213,7 +243,7 @@ func (m *model) read(c *client) {
 func (m *model) write(c *client) {
 	i := m.rand.IntN(3)
 	m.values++
-	o := Op{Client: c.name, Kind: Put, Value: fmt.Sprintf("v%d", m.values), Node: fmt.Sprint(i), ContextIn: Fresh, Strict: true}
+	o := Op{Client: c.name, Kind: Put, Value: fmt.Sprintf("v%d", m.values), Node: fmt.Sprint(i), ContextIn: Fresh, Strict: true, Want: 2, WantDurable: 2}
 	var past vclock.Context
 	switch {
 	case m.blind && m.chance(25):
@@ -224,10 +254,22 @@ func (m *model) write(c *client) {
 			o.Kind, o.Value = Delete, ""
 		}
 	}
+	var content []string
+	if m.sets && o.Kind == Put && !m.chance(3) {
+		o.Element = "e" + o.Value
+		if content = []string{o.Element}; o.ContextIn != Fresh && o.ContextIn != "" {
+			content = union(content, c.content...)
+		}
+		m.contents[o.Value] = content
+	}
 	op := m.invoke(o)
 	var after vclock.Object
 	var dot vclock.Dot
-	acks := 1
+	count := &acks{1, 1}
+	enough := 2
+	if m.bug == "answered too early" && m.chance(10) {
+		enough = 1
+	}
 	lost := m.bug == "lost write" && m.chance(10)
 	apply := func() bool {
 		r := &m.replicas[i]
@@ -241,6 +283,7 @@ func (m *model) write(c *client) {
 			after = after.LastWriter()
 		}
 		if lost {
+			count.all, count.durable = 2, 2
 			return true
 		}
 		m.keep(i, after)
@@ -248,19 +291,19 @@ func (m *model) write(c *client) {
 			switch {
 			case k == i:
 			case m.bug == "lost hint" && m.chance(30):
-				acks++ // a stand-in took it, and drops its hint
+				count.all, count.durable = count.all+1, count.durable+1 // a stand-in took it, and drops its hint
 			default:
-				m.mail = append(m.mail, mail{k, after, &acks})
+				m.mail = append(m.mail, mail{k, after, count})
 			}
 		}
-		if m.bug == "lost hint" && acks > 1 && m.chance(30) {
+		if m.bug == "lost hint" && count.all > 1 && m.chance(30) {
 			m.replicas[i].object, m.replicas[i].actor = vclock.Object{}, m.actor+1000 // the one owner that had it is wiped
 			m.actor++
 			m.mail = nil
 		}
 		return true
 	}
-	c.steps = append(c.steps, apply, func() bool { return lost || acks >= 2 }, func() bool {
+	c.steps = append(c.steps, apply, func() bool { return count.all >= enough }, func() bool {
 		next := past.With(dot, m.time)
 		switch m.bug {
 		case "wide token":
@@ -269,8 +312,8 @@ func (m *model) write(c *client) {
 			next.Clock = flattened(next.Clock)
 		}
 		r := &m.ops[op]
-		r.Outcome, r.Return, r.ContextOut = OK, m.tick(), token(next)
-		c.token, c.context, c.has = r.ContextOut, next, true
+		r.Outcome, r.Return, r.ContextOut, r.Acked, r.Durable = OK, m.tick(), token(next), count.all, count.durable
+		c.token, c.context, c.content, c.has = r.ContextOut, next, content, true
 		return true
 	})
 }
@@ -284,4 +327,15 @@ func flattened(c vclock.Clock) vclock.Clock {
 		}
 	}
 	return out
+}
+
+// union is a with what it lacks of b; a stays as it is.
+func union(a []string, b ...string) []string {
+	a = slices.Clip(a)
+	for _, e := range b {
+		if !slices.Contains(a, e) {
+			a = append(a, e)
+		}
+	}
+	return a
 }

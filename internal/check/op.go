@@ -1,11 +1,8 @@
 package check
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 )
@@ -51,14 +48,29 @@ type Op struct {
 
 	Values []string `json:"values,omitempty"` // versions that the answer showed
 
+	// Want is how many replicas had to answer, and Acked how many the answer counts; WantDurable and Durable are the same for
+	// acknowledgements of a write given after fsync. 0 = not asked for. An OK operation with less than it wanted breaks Receipt.
+	Want        int `json:"want,omitempty"`
+	Acked       int `json:"acked,omitempty"`
+	WantDurable int `json:"want_durable,omitempty"`
+	Durable     int `json:"durable,omitempty"`
+
+	// Element is what a put adds to the set that its key holds; no two puts of a key may add the same. Elements are, of a read
+	// of a set, the union over the versions shown, in any order. See LostElement for what a history of sets must keep to.
+	Element  string   `json:"element,omitempty"`
+	Elements []string `json:"elements,omitempty"`
+
 	// Strict says that the operation was made with r+w>n and counted only owners: its promise is the quorum rules'.
 	Strict bool `json:"strict,omitempty"`
 	// Final says that this read was made after all faults were gone and all replicas had time to agree, through a quorum or on
 	// one replica alone. All final reads of a key must show the same.
 	Final bool `json:"final,omitempty"`
+	// Digest is of a final read of one replica alone, which Node names: equal exactly where the stored objects are, with what no
+	// answer shows, such as deletes. "" = not taken; that a replica holds nothing needs a digest of its own.
+	Digest string `json:"digest,omitempty"`
 
 	// Invoke and Return are when the operation began and ended, in nanoseconds of one monotonic clock for the whole history.
-	// Return means nothing where the outcome is Unknown.
+	// Where the outcome is Unknown, Return is when the client gave up, or 0 if the record ends before; no rule looks at it.
 	Invoke  int64   `json:"invoke"`
 	Return  int64   `json:"return,omitempty"`
 	Outcome Outcome `json:"outcome"`
@@ -70,6 +82,9 @@ func (o Op) String() string {
 	fmt.Fprintf(&b, "#%d %s %s", o.ID, o.Client, o.Kind)
 	if o.Kind == Put {
 		fmt.Fprintf(&b, " %q", o.Value)
+	}
+	if o.Element != "" {
+		fmt.Fprintf(&b, " adding %q", o.Element)
 	}
 	if o.Node != "" {
 		fmt.Fprintf(&b, " at %s", o.Node)
@@ -83,6 +98,18 @@ func (o Op) String() string {
 	fmt.Fprintf(&b, " → %s", o.Outcome)
 	if o.Kind == Read && o.Outcome == OK {
 		fmt.Fprintf(&b, " %q", o.Values)
+		if len(o.Elements) > 0 {
+			fmt.Fprintf(&b, " with %d elements", len(o.Elements))
+		}
+	}
+	if o.Outcome == OK && o.Acked < o.Want {
+		fmt.Fprintf(&b, ", %d of %d replicas", o.Acked, o.Want)
+	}
+	if o.Outcome == OK && o.Durable < o.WantDurable {
+		fmt.Fprintf(&b, ", durable on %d of %d", o.Durable, o.WantDurable)
+	}
+	if o.Digest != "" {
+		fmt.Fprintf(&b, ", digest %s", clip(o.Digest))
 	}
 	if o.ContextOut != "" {
 		fmt.Fprintf(&b, ", context %s", clip(o.ContextOut))
@@ -111,6 +138,9 @@ func clip(token string) string {
 
 func (o Op) write() bool { return o.Kind == Put || o.Kind == Delete }
 
+// sendsToken tells whether o sent a context that it must have been given.
+func (o Op) sendsToken() bool { return o.ContextIn != "" && o.ContextIn != Fresh }
+
 func (o Op) validate() error {
 	switch {
 	case o.Kind != Put && o.Kind != Delete && o.Kind != Read:
@@ -121,39 +151,14 @@ func (o Op) validate() error {
 		return errors.New("it returned before it was invoked")
 	case o.Final && o.Kind != Read:
 		return errors.New("a write cannot be final")
+	case o.Digest != "" && !o.Final:
+		return errors.New("a digest belongs to a final read")
+	case o.Element != "" && o.Kind != Put:
+		return errors.New("only a put adds an element")
+	case len(o.Elements) > 0 && o.Kind != Read:
+		return errors.New("only a read shows elements")
+	case min(o.Want, o.Acked, o.WantDurable, o.Durable) < 0:
+		return errors.New("a receipt below zero")
 	}
 	return nil
-}
-
-// Save writes a history as JSON lines.
-func Save(w io.Writer, ops []Op) error {
-	b := bufio.NewWriter(w)
-	e := json.NewEncoder(b)
-	e.SetEscapeHTML(false)
-	for _, o := range ops {
-		if err := e.Encode(o); err != nil {
-			return fmt.Errorf("save operation %d: %w", o.ID, err)
-		}
-	}
-	if err := b.Flush(); err != nil {
-		return fmt.Errorf("save history: %w", err)
-	}
-	return nil
-}
-
-// Load reads a history that Save wrote. A last line that was cut is an error.
-func Load(r io.Reader) ([]Op, error) {
-	d := json.NewDecoder(bufio.NewReader(r))
-	d.DisallowUnknownFields()
-	var ops []Op
-	for {
-		var o Op
-		switch err := d.Decode(&o); {
-		case errors.Is(err, io.EOF):
-			return ops, nil
-		case err != nil:
-			return nil, fmt.Errorf("load operation %d of the history: %w", len(ops)+1, err)
-		}
-		ops = append(ops, o)
-	}
 }

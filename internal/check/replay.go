@@ -38,82 +38,153 @@ func (h *history) events() []event {
 	return out
 }
 
+// floor is what a read has to include, or not to show, when it begins.
+type floor struct {
+	written      set // strict writes acknowledged so far
+	acknowledged set // writes acknowledged so far
+	included     set // what strict reads have included so far
+	erased       set // what strict deletes acknowledged so far have replaced
+}
+
+// progress is what is known at one moment of the replay.
+type progress struct {
+	floor
+	invoked  int // writes
+	deleted  set // deletes begun so far that may have happened, and all that they may have replaced
+	dropped  set // what writes begun so far may have replaced without carrying its elements
+	sessions map[string]*set
+	waiting  map[int]start // reads under way
+}
+
+// start is what is known of a read when it begins.
+type start struct {
+	floor
+	source int // the operation that its context came from
+}
+
 // replay goes through the history in the order of time, finds out what each operation covers, and judges each read.
 func (h *history) replay() {
-	var (
-		written  set // strict writes acknowledged so far
-		included set // what strict reads have included so far
-		erased   set // what strict deletes acknowledged so far have replaced
-		deleted  set // deletes begun so far that may have happened, and all that they may have replaced
-		invoked  int
-		sessions = map[string]*set{}
-		floors   = make([]floor, len(h.ops)) // of each strict read
-	)
+	p := &progress{sessions: map[string]*set{}, waiting: map[int]start{}}
 	for _, e := range h.events() {
-		o := h.ops[e.op]
-		switch n := h.number[e.op]; {
-		case !e.end && o.write():
-			invoked++
-			h.past[n] = h.replaced(e.op)
-			if o.Kind == Delete && o.Outcome != Fail {
-				deleted.add(n)
-				deleted.join(h.past[n].most)
-			}
-		case !e.end:
-			if o.Strict {
-				floors[e.op] = floor{written.clone(), included.clone(), erased.clone()}
-			}
+		switch o := h.ops[e.op]; {
+		case o.write() && !e.end:
+			h.beginWrite(p, e.op)
 		case o.Outcome != OK:
 		case o.write():
-			h.shown(e.op, invoked)
-			c := h.past[n].clone()
-			c.add(n)
-			h.answer(e.op, c)
-			if o.Strict {
-				written.add(n)
-				if o.Kind == Delete {
-					erased.join(h.past[n].least)
-				}
-			}
-			if o.Session != "" {
-				session(sessions, o.Session).join(c.least)
-			}
+			h.endWrite(p, e.op)
+		case !e.end:
+			p.waiting[e.op] = start{h.floor(p, e.op), h.source(e.op)}
 		default:
-			c := h.shown(e.op, invoked)
-			c.most.join(deleted)
-			h.answer(e.op, c)
-			h.judgeContext(e.op)
-			if o.Strict {
-				h.strictReads++
-				h.judgeQuorum(e.op, floors[e.op])
-				included.join(c.least)
-			}
-			if o.Session != "" {
-				h.judgeSession(e.op, *session(sessions, o.Session))
-				session(sessions, o.Session).join(c.least)
-			}
-			if o.Final {
-				h.finals = append(h.finals, e.op)
-			}
+			h.endRead(p, e.op, p.waiting[e.op])
+			delete(p.waiting, e.op)
 		}
 	}
 }
 
-// floor is what a strict read has to include, or not to show, when it begins.
-type floor struct{ written, included, erased set }
-
-func session(sessions map[string]*set, name string) *set {
-	if sessions[name] == nil {
-		sessions[name] = new(set)
+// floor is what this read will be held against: only a strict or a final one is promised anything of what others did.
+func (h *history) floor(p *progress, op int) floor {
+	var f floor
+	if h.ops[op].Strict {
+		f.written, f.included, f.erased = p.written.clone(), p.included.clone(), p.erased.clone()
 	}
-	return sessions[name]
+	if h.ops[op].Final {
+		f.acknowledged = p.acknowledged.clone()
+	}
+	return f
+}
+
+func (h *history) beginWrite(p *progress, op int) {
+	o, n := h.ops[op], h.number[op]
+	p.invoked++
+	h.past[n] = h.replaced(op)
+	if o.Kind == Delete && o.Outcome != Fail {
+		p.deleted.add(n)
+		p.deleted.join(h.past[n].most)
+	}
+	if len(h.byElement) > 0 && o.drops() {
+		p.dropped.join(h.past[n].most)
+	}
+}
+
+func (h *history) endWrite(p *progress, op int) {
+	h.shown(op, p.invoked)
+	o, n := h.ops[op], h.number[op]
+	c := h.past[n].clone()
+	c.add(n)
+	h.answer(op, c)
+	p.acknowledged.add(n)
+	if o.Strict {
+		p.written.add(n)
+		if o.Kind == Delete {
+			p.erased.join(h.past[n].least)
+		}
+	}
+	if o.Session != "" {
+		p.session(o.Session).join(c.least)
+	}
+}
+
+func (h *history) endRead(p *progress, op int, began start) {
+	o := h.ops[op]
+	c := h.shown(op, p.invoked)
+	c.most.join(p.deleted)
+	h.answer(op, c)
+	h.judgeContext(op, began.source)
+	h.judgeElements(op, began.floor, p)
+	if o.Strict {
+		h.strictReads++
+		h.judgeQuorum(op, began.floor)
+		p.included.join(c.least)
+	}
+	if o.Session != "" {
+		h.judgeSession(op, *p.session(o.Session))
+		p.session(o.Session).join(c.least)
+	}
+	if o.Final {
+		h.finals = append(h.finals, op)
+	}
+}
+
+func (p *progress) session(name string) *set {
+	if p.sessions[name] == nil {
+		p.sessions[name] = new(set)
+	}
+	return p.sessions[name]
+}
+
+// givers are the operations that answered with one token.
+type givers struct {
+	first int
+	last  map[string]int // by client
 }
 
 func (h *history) answer(op int, c bounds) {
 	h.covers[op] = c
-	if t := h.ops[op].ContextOut; t != "" {
-		h.byToken[t] = append(h.byToken[t], op)
+	t := h.ops[op].ContextOut
+	if t == "" {
+		return
 	}
+	if _, known := h.byToken[t]; !known {
+		h.byToken[t] = givers{op, map[string]int{}}
+	}
+	h.byToken[t].last[h.ops[op].Client] = op
+}
+
+// none stands for an operation that there is not.
+const none = -1
+
+// source is the operation that the context sent by op came from: the client's own last one that answered with it, else the
+// first of anybody's. It has to be looked up when op begins, lest an operation be held against its own answer.
+func (h *history) source(op int) int {
+	o := h.ops[op]
+	given, known := h.byToken[o.ContextIn]
+	if !known {
+		return none
+	}
+	if i, own := given.last[o.Client]; own {
+		return i
+	}
+	return given.first
 }
 
 // replaced is what a write covers by its context, and so replaces for good.
@@ -130,28 +201,12 @@ func (h *history) replaced(op int) bounds {
 		}
 		return bounds{most: first(n)}
 	}
-	source, ok := h.source(op)
-	if !ok {
+	source := h.source(op)
+	if source == none {
 		h.blame(Malformed, "nobody had been given the context that it sent", op)
 		return bounds{}
 	}
 	return h.covers[source].clone()
-}
-
-// source is the operation that the context sent by op came from: the client's own last one that answered with it, else the
-// first of anybody's.
-func (h *history) source(op int) (int, bool) {
-	o := h.ops[op]
-	given := h.byToken[o.ContextIn]
-	if len(given) == 0 {
-		return 0, false
-	}
-	for _, i := range slices.Backward(given) {
-		if h.ops[i].Client == o.Client {
-			return i, true
-		}
-	}
-	return given[0], true
 }
 
 // shown is what the versions in an answer cover: themselves, and all that they replaced. It judges them on the way.

@@ -1,6 +1,9 @@
 package check
 
-import "math/bits"
+import (
+	"iter"
+	"math/bits"
+)
 
 // set is a set of writes of one key, by their place in the order of invocation. Sets grow as needed; sharing one that is
 // added to is the caller's concern.
@@ -21,6 +24,37 @@ func (s *set) join(o set) {
 	}
 	for i, w := range o {
 		(*s)[i] |= w
+	}
+}
+
+// meet keeps what o has too.
+func (s set) meet(o set) {
+	for i := range s {
+		if i < len(o) {
+			s[i] &= o[i]
+		} else {
+			s[i] = 0
+		}
+	}
+}
+
+// subtract drops what o has.
+func (s set) subtract(o set) {
+	for i := range min(len(s), len(o)) {
+		s[i] &^= o[i]
+	}
+}
+
+// all yields the elements in ascending order.
+func (s set) all() iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for i, w := range s {
+			for ; w != 0; w &= w - 1 {
+				if !yield(i<<6 + bits.TrailingZeros64(w)) {
+					return
+				}
+			}
+		}
 	}
 }
 

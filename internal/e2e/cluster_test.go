@@ -5,17 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/rondodb/rondo/internal/proc"
 
 	// What the program under test is made of, so that go test does not take an old result for one of it.
 	_ "github.com/rondodb/rondo/internal/client"
@@ -32,15 +29,14 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	binary = filepath.Join(dir, "rondo")
-	build := exec.Command("go", "build", "-o", binary, "github.com/rondodb/rondo/cmd/rondo")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build rondo:", err)
-		os.Exit(1)
+	code := 1
+	if binary, err = proc.Build(dir); err == nil {
+		code = m.Run()
 	}
-	code := m.Run()
-	os.RemoveAll(dir)
+	if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	os.Exit(code)
 }
 
@@ -52,17 +48,11 @@ func long(t *testing.T) {
 	}
 }
 
-// process is one rondo serve.
+// process is one rondo serve, whose troubles fail the test.
 type process struct {
-	t    *testing.T
-	name string
-	args []string
-	url  string
-	log  string // path of its log file
-
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	done chan struct{} // closed when cmd has ended
+	*proc.Process
+	t   *testing.T
+	url string
 }
 
 // startCluster starts n processes that form one ring, and waits until each is ready. They are ended with the test, and their
@@ -72,83 +62,38 @@ func startCluster(t *testing.T, n int, extra ...string) []*process {
 	if _, err := os.ReadDir("../../cmd/rondo"); err != nil { // for the same reason: go test notes what a test looks at
 		t.Fatal(err)
 	}
-	ports := freePorts(t, 3*n)
-	join := make([]string, n)
-	for i := range n {
-		join[i] = addr(ports[3*i+2])
+	all, err := proc.Loopback(binary, t.TempDir(), "e2e", n)
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := proc.KillAll(all); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			for _, p := range all {
+				t.Logf("log of %s:\n%s", p.Name, p.LogTail(60))
+			}
+		}
+	})
 	nodes := make([]*process, n)
-	dir := t.TempDir()
-	for i := range n {
-		p := &process{t: t, name: "n" + strconv.Itoa(i+1), url: "http://" + addr(ports[3*i])}
-		p.log = filepath.Join(dir, p.name+".log")
-		p.args = append([]string{
-			"serve", "--data", filepath.Join(dir, p.name), "--name", p.name, "--cluster", "e2e", "--expect", strconv.Itoa(n),
-			"--http", addr(ports[3*i]), "--peer", addr(ports[3*i+1]), "--gossip", addr(ports[3*i+2]), "--join", strings.Join(join, ","),
-		}, extra...)
-		nodes[i] = p
-		p.start()
+	for i, p := range all {
+		p.Args = extra
+		nodes[i] = &process{p, t, p.URL()}
 	}
-	for _, p := range nodes {
-		p.waitReady(30 * time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := proc.StartAll(ctx, all); err != nil {
+		t.Fatal(err)
 	}
 	return nodes
-}
-
-func addr(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
-
-// freePorts picks ports that nobody listens on, for TCP and UDP.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	var ports []int
-	for len(ports) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		port := l.Addr().(*net.TCPAddr).Port
-		u, err := net.ListenPacket("udp", addr(port))
-		if err != nil {
-			continue
-		}
-		defer u.Close()
-		ports = append(ports, port)
-	}
-	return ports
 }
 
 // start runs the process (again).
 func (p *process) start() {
 	p.t.Helper()
-	f, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	cmd := exec.Command(binary, p.args...)
-	cmd.Stdout, cmd.Stderr = f, f
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		p.t.Fatalf("start %s: %v", p.name, err)
-	}
-	done := make(chan struct{})
-	go func() {
-		cmd.Wait()
-		f.Close()
-		close(done)
-	}()
-	p.mu.Lock()
-	first := p.cmd == nil
-	p.cmd, p.done = cmd, done
-	p.mu.Unlock()
-	if first {
-		p.t.Cleanup(func() {
-			p.kill()
-			if p.t.Failed() {
-				b, _ := os.ReadFile(p.log)
-				p.t.Logf("log of %s:\n%s", p.name, lastLines(string(b), 60))
-			}
-		})
+	if err := p.Start(); err != nil {
+		p.t.Error(err)
 	}
 }
 
@@ -158,52 +103,34 @@ func lastLines(s string, n int) string {
 }
 
 func (p *process) signal(s syscall.Signal) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err := p.cmd.Process.Signal(s); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		p.t.Errorf("signal %s: %v", p.name, err)
+	if err := p.Signal(s); err != nil {
+		p.t.Error(err)
 	}
 }
 
 // kill ends the process as kill -9 does, and waits until it is gone.
 func (p *process) kill() {
-	p.signal(syscall.SIGKILL)
-	p.wait(10 * time.Second)
-}
-
-// wait blocks until the process has ended.
-func (p *process) wait(limit time.Duration) {
-	p.mu.Lock()
-	done := p.done
-	p.mu.Unlock()
-	select {
-	case <-done:
-	case <-time.After(limit):
-		p.t.Errorf("%s has not ended after %v", p.name, limit)
+	if err := p.Kill(); err != nil {
+		p.t.Error(err)
 	}
 }
 
-// exitCode is how the process ended.
-func (p *process) exitCode() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.cmd.ProcessState.ExitCode()
+// drain asks the process to stop, and wants it gone within ten seconds with exit code 0.
+func (p *process) drain() {
+	p.t.Helper()
+	if code, err := p.Stop(10 * time.Second); err != nil || code != 0 {
+		p.t.Errorf("%s after SIGTERM: exit code %d, %v", p.Name, code, err)
+	}
 }
 
-// waitReady polls /readyz until it answers 200.
+// waitReady waits until the node is ready.
 func (p *process) waitReady(limit time.Duration) {
 	p.t.Helper()
-	deadline := time.Now().Add(limit)
-	var last string
-	for time.Now().Before(deadline) {
-		status, body, err := request(context.Background(), "GET", p.url+"/readyz", nil, nil)
-		if err == nil && status == http.StatusOK {
-			return
-		}
-		last = fmt.Sprint(status, " ", string(body), " ", err)
-		time.Sleep(20 * time.Millisecond) // a poll, bounded by the deadline
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	if err := p.WaitReady(ctx); err != nil {
+		p.t.Error(err)
 	}
-	p.t.Fatalf("%s is not ready after %v: %s", p.name, limit, last)
 }
 
 var httpClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}, Timeout: 30 * time.Second}

@@ -103,7 +103,7 @@ func TestDebianPackages(t *testing.T) {
 		began := time.Now()
 		readBack(t, n, records)
 		took := time.Since(began)
-		t.Logf("read all through %s at r=quorum in %v: %.0f/s", n.name, took.Round(time.Millisecond), float64(len(records))/took.Seconds())
+		t.Logf("read all through %s at r=quorum in %v: %.0f/s", n.Name, took.Round(time.Millisecond), float64(len(records))/took.Seconds())
 	}
 
 	began = time.Now()
@@ -178,7 +178,7 @@ func readBack(t *testing.T, p *process, records []record) {
 				status, body, err := request(context.Background(), "GET", p.url+"/v1/kv/packages/"+url.PathEscape(records[i].key)+"?raw=true&r=quorum", nil, nil)
 				if err != nil || status != 200 || !bytes.Equal(body, records[i].json) {
 					bad.Add(1)
-					t.Errorf("%s through %s: %d %v, %d bytes, want %d", records[i].key, p.name, status, err, len(body), len(records[i].json))
+					t.Errorf("%s through %s: %d %v, %d bytes, want %d", records[i].key, p.Name, status, err, len(body), len(records[i].json))
 				}
 			}
 		})

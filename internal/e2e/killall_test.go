@@ -47,7 +47,7 @@ func TestKillAll(t *testing.T) {
 	for _, p := range nodes {
 		p.waitReady(30 * time.Second)
 		if got := ringOf(t, p); got != ring {
-			t.Errorf("%s has ring %s after the restart, before it was %s", p.name, got, ring)
+			t.Errorf("%s has ring %s after the restart, before it was %s", p.Name, got, ring)
 		}
 	}
 	t.Logf("all three are ready %v after a restart from kill -9, %d writes acknowledged before", time.Since(began).Round(time.Millisecond), written.Load())
@@ -57,7 +57,7 @@ func TestKillAll(t *testing.T) {
 		p := nodes[n%3]
 		status, body, err := request(context.Background(), "GET", p.url+"/v1/kv/all/"+key.(string)+"?raw=true", nil, nil)
 		if err != nil || status != http.StatusOK || string(body) != key.(string) {
-			t.Errorf("acknowledged %s through %s: %d %q %v", key, p.name, status, body, err)
+			t.Errorf("acknowledged %s through %s: %d %q %v", key, p.Name, status, body, err)
 		}
 		return !t.Failed()
 	})
@@ -72,7 +72,7 @@ func ringOf(t *testing.T, p *process) string {
 		Hash string
 	}
 	if err != nil || status != http.StatusOK || json.Unmarshal(body, &v) != nil || v.Hash == "" {
-		t.Fatalf("ring of %s: %d %.200s %v", p.name, status, body, err)
+		t.Fatalf("ring of %s: %d %.200s %v", p.Name, status, body, err)
 	}
 	return strconv.FormatUint(v.Ring, 10) + " " + v.Hash
 }

@@ -41,7 +41,7 @@ func (w *workload) record(op check.Op) check.Op {
 
 // read reads a key through a node. With a context the answer must be at least as new.
 func (w *workload) read(client string, p *process, key, params, token string) check.Op {
-	op := check.Op{Client: client, Kind: check.Read, Node: p.name, Key: key, ContextIn: token, Invoke: w.now(), Outcome: check.Unknown}
+	op := check.Op{Client: client, Kind: check.Read, Node: p.Name, Key: key, ContextIn: token, Invoke: w.now(), Outcome: check.Unknown}
 	op.Final, op.Strict = params == finalRead, params == "" || params == finalRead
 	header := map[string]string{}
 	if token != "" {
@@ -67,7 +67,7 @@ const finalRead = "&r=all"
 
 // write puts a value that nobody else writes.
 func (w *workload) write(client string, p *process, key, value, token string) check.Op {
-	op := check.Op{Client: client, Kind: check.Put, Node: p.name, Key: key, Value: value, ContextIn: token, Strict: true, Invoke: w.now(), Outcome: check.Unknown}
+	op := check.Op{Client: client, Kind: check.Put, Node: p.Name, Key: key, Value: value, ContextIn: token, Strict: true, Invoke: w.now(), Outcome: check.Unknown}
 	status, answer, err := put(context.Background(), p.url, "set", key, value, token)
 	switch {
 	case err != nil:
@@ -128,7 +128,7 @@ func (w *workload) finish() {
 					break
 				}
 				if time.Now().After(deadline) {
-					w.t.Fatalf("no read of k%d from all replicas through %s", k, p.name)
+					w.t.Fatalf("no read of k%d from all replicas through %s", k, p.Name)
 				}
 			}
 		}

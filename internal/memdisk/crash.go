@@ -41,10 +41,12 @@ func (d *Disk) Crash(residue Residue, rng *rand.Rand) *Disk {
 	}
 	slices.SortFunc(fds, compare) // so that a seed means the same each time
 	out := New()
-	out.live.meta = found.meta
+	out.capacity, out.live.meta = d.capacity, found.meta
 	for _, fd := range fds {
 		data := found.files[fd].left(residue, rng)
-		out.live.files[fd] = &inode{data: data, synced: len(data)}
+		node := &inode{data: data, synced: len(data)}
+		out.live.files[fd] = node
+		out.link(node)
 	}
 	out.durable = out.live.clone()
 	return out
@@ -56,24 +58,64 @@ func compare(a, b storage.FileDesc) int {
 
 // left is what is found of a file.
 func (n *inode) left(residue Residue, rng *rand.Rand) []byte {
-	tail := len(n.data) - n.synced
-	switch {
-	case residue == Everything || tail == 0:
+	if residue == Everything {
 		return slices.Clip(n.data)
+	}
+	data, tail := n.data, len(n.data)-n.synced
+	if len(n.lost) > 0 {
+		data = bytes.Clone(data)
+		for _, s := range n.lost {
+			clear(data[s.from:s.to])
+		}
+	}
+	switch {
+	case tail == 0:
+		return slices.Clip(data)
 	case residue == Nothing:
-		return slices.Clip(n.data[:n.synced])
+		return slices.Clip(data[:n.synced])
 	}
 	kept := n.synced + rng.IntN(tail+1)
 	if rng.IntN(4) > 0 {
-		return slices.Clip(n.data[:kept])
+		return slices.Clip(data[:kept])
 	}
 	// The size reached the disk and the bytes did not.
-	return append(bytes.Clone(n.data[:kept]), make([]byte, len(n.data)-kept)...)
+	return append(bytes.Clone(data[:kept]), make([]byte, len(data)-kept)...)
+}
+
+// Clone makes the disk that the next process finds after this one was killed: the same content, of which the same part is synced,
+// so that a later Crash of the clone still loses the rest. It shares nothing that changes, and takes over the capacity but no fault.
+func (d *Disk) Clone() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out, nodes := New(), map[*inode]*inode{}
+	same := func(n *inode) *inode {
+		if n != nil && nodes[n] == nil {
+			nodes[n] = &inode{data: slices.Clip(n.data), synced: n.synced, lost: slices.Clip(n.lost), linked: n.linked}
+		}
+		return nodes[n]
+	}
+	out.capacity, out.used, out.live.meta, out.durable.meta = d.capacity, d.used, d.live.meta, d.durable.meta
+	for fd, n := range d.live.files {
+		out.live.files[fd] = same(n)
+	}
+	for fd, n := range d.durable.files {
+		out.durable.files[fd] = same(n)
+	}
+	for _, r := range d.pending {
+		out.pending = append(out.pending, rename{r.from, r.to, same(r.node)})
+	}
+	return out
 }
 
 // Files lists the files, by type and number.
 func (d *Disk) Files() []storage.FileDesc {
-	fds, _ := d.List(storage.TypeAll)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.sorted(storage.TypeAll)
+}
+
+func (d *Disk) sorted(types storage.FileType) []storage.FileDesc {
+	fds := d.live.list(types)
 	slices.SortFunc(fds, compare)
 	return fds
 }
@@ -87,6 +129,7 @@ func (d *Disk) Edit(fd storage.FileDesc, fn func([]byte) []byte) bool {
 		return false
 	}
 	data := fn(bytes.Clone(node.data))
+	d.unlink(fd)
 	if data == nil {
 		delete(d.live.files, fd)
 		delete(d.durable.files, fd)
@@ -94,6 +137,7 @@ func (d *Disk) Edit(fd storage.FileDesc, fn func([]byte) []byte) bool {
 	}
 	node = &inode{data: data, synced: len(data)}
 	d.live.files[fd], d.durable.files[fd] = node, node
+	d.link(node)
 	return true
 }
 

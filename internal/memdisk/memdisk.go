@@ -1,18 +1,23 @@
 // Package memdisk is goleveldb storage in memory that can lose power. Crash makes the disk that a machine would find after a power
 // cut: of each file what was synced, and of the directory the names that were synced, plus as much of the rest as asked for. Faults
-// can be injected before every operation. For tests only.
+// can be injected before every operation; syncs can be lost, the space can run out, bits can rot, and Detach takes the disk away from
+// a process that does not know that it is dead. For tests only.
+//
+// Nothing here sleeps, and no fault should in a testing/synctest bubble: goleveldb calls with its mutexes held, and a goroutine that
+// waits for one of them keeps virtual time from passing.
 //
 // It mirrors goleveldb's file storage: syncing a manifest and naming the current one sync the directory too; nothing else
 // does but SyncDir.
 package memdisk
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"os"
 	"sync"
+	"syscall"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
@@ -35,16 +40,20 @@ const (
 
 // Disk is the storage. It implements storage.Storage and SyncDir. Safe for concurrent use.
 type Disk struct {
-	// Fault is called before every operation, without a lock; an error makes the operation fail without effect. Set it before
-	// use; it may be nil.
-	Fault func(op Op, fd storage.FileDesc) error
+	// Fault is asked before every operation. Set it before use; it may be nil. Inject adds others at any time.
+	Fault Fault
 
-	mu      sync.Mutex
-	live    directory // as the running system sees it
-	durable directory // as it was when the directory was last synced
-	pending []rename  // what has changed since, in order
-	locked  bool
-	logged  []string
+	mu       sync.Mutex
+	live     directory // as the running system sees it
+	durable  directory // as it was when the directory was last synced
+	pending  []rename  // what has changed since, in order
+	locked   bool
+	detached bool
+	logged   []string
+	injected []*Fault // never changed in place
+	failing  []*lostSync
+	capacity int64 // bytes; 0 = no limit
+	used     int64 // bytes of the files of live
 }
 
 // directory maps names to contents.
@@ -53,12 +62,25 @@ type directory struct {
 	meta  storage.FileDesc
 }
 
+// list lists the files of these types, in no order.
+func (d directory) list(ft storage.FileType) []storage.FileDesc {
+	var out []storage.FileDesc
+	for fd := range d.files {
+		if fd.Type&ft != 0 {
+			out = append(out, fd)
+		}
+	}
+	return out
+}
+
 func (d directory) clone() directory { return directory{maps.Clone(d.files), d.meta} }
 
 // inode is a file's content. Files only grow.
 type inode struct {
 	data   []byte
-	synced int // bytes that were synced
+	synced int    // bytes that were synced
+	lost   []span // of these, what a failed sync left out for ever
+	linked bool   // it has a name in live
 }
 
 // rename is one change of the directory: to now names node, and from names nothing. Either may be the zero name.
@@ -81,20 +103,49 @@ func New() *Disk {
 	return &Disk{live: directory{files: map[storage.FileDesc]*inode{}}, durable: directory{files: map[storage.FileDesc]*inode{}}}
 }
 
-func (d *Disk) fault(op Op, fd storage.FileDesc) error {
-	if d.Fault == nil {
+// begin asks the faults, and locks the disk if the operation may go on.
+func (d *Disk) begin(op Op, fd storage.FileDesc) error {
+	err := d.ask(op, fd)
+	d.mu.Lock()
+	switch {
+	case d.detached:
+		err = ErrDetached
+	case err == nil:
 		return nil
 	}
-	if err := d.Fault(op, fd); err != nil {
-		return fmt.Errorf("%s %s: %w", op, fd, err)
-	}
-	return nil
+	d.mu.Unlock()
+	return failure(op, fd, err)
+}
+
+// failure is an operation's error.
+func failure(op Op, fd storage.FileDesc, err error) error {
+	return fmt.Errorf("%s %s: %w", op, fd, err)
 }
 
 // change applies one change of the directory.
 func (d *Disk) change(r rename) {
+	if r.node == nil {
+		d.unlink(r.from)
+	}
+	d.unlink(r.to)
 	r.apply(d.live)
+	d.link(r.node)
 	d.pending = append(d.pending, r)
+}
+
+// link and unlink count what live's names hold.
+func (d *Disk) link(node *inode) {
+	if node != nil && !node.linked {
+		node.linked = true
+		d.used += int64(len(node.data))
+	}
+}
+
+func (d *Disk) unlink(fd storage.FileDesc) {
+	if node := d.live.files[fd]; node != nil {
+		node.linked = false
+		d.used -= int64(len(node.data))
+	}
 }
 
 func (d *Disk) syncDirLocked() {
@@ -103,10 +154,9 @@ func (d *Disk) syncDirLocked() {
 
 // SyncDir makes the names durable.
 func (d *Disk) SyncDir() error {
-	if err := d.fault(OpSyncDir, storage.FileDesc{}); err != nil {
+	if err := d.begin(OpSyncDir, storage.FileDesc{}); err != nil {
 		return err
 	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.syncDirLocked()
 	return nil
@@ -124,6 +174,9 @@ func (l locker) Unlock() {
 func (d *Disk) Lock() (storage.Locker, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.detached {
+		return nil, ErrDetached
+	}
 	if d.locked {
 		return nil, storage.ErrLocked
 	}
@@ -143,11 +196,13 @@ func (d *Disk) Log(s string) {
 
 // SetMeta names the current manifest, durably.
 func (d *Disk) SetMeta(fd storage.FileDesc) error {
-	if err := d.fault(OpSetMeta, fd); err != nil {
+	if err := d.begin(OpSetMeta, fd); err != nil {
 		return err
 	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.capacity > 0 && d.used >= d.capacity { // it is a small file
+		return failure(OpSetMeta, fd, syscall.ENOSPC)
+	}
 	d.live.meta = fd
 	d.syncDirLocked()
 	return nil
@@ -157,6 +212,9 @@ func (d *Disk) SetMeta(fd storage.FileDesc) error {
 func (d *Disk) GetMeta() (storage.FileDesc, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.detached {
+		return storage.FileDesc{}, ErrDetached
+	}
 	if _, there := d.live.files[d.live.meta]; !there {
 		return storage.FileDesc{}, os.ErrNotExist
 	}
@@ -167,21 +225,17 @@ func (d *Disk) GetMeta() (storage.FileDesc, error) {
 func (d *Disk) List(ft storage.FileType) ([]storage.FileDesc, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var out []storage.FileDesc
-	for fd := range d.live.files {
-		if fd.Type&ft != 0 {
-			out = append(out, fd)
-		}
+	if d.detached {
+		return nil, ErrDetached
 	}
-	return out, nil
+	return d.live.list(ft), nil
 }
 
 // Remove deletes a name.
 func (d *Disk) Remove(fd storage.FileDesc) error {
-	if err := d.fault(OpRemove, fd); err != nil {
+	if err := d.begin(OpRemove, fd); err != nil {
 		return err
 	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.live.files[fd] == nil {
 		return os.ErrNotExist
@@ -192,10 +246,9 @@ func (d *Disk) Remove(fd storage.FileDesc) error {
 
 // Rename gives a file another name.
 func (d *Disk) Rename(from, to storage.FileDesc) error {
-	if err := d.fault(OpRename, from); err != nil {
+	if err := d.begin(OpRename, from); err != nil {
 		return err
 	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
 	node := d.live.files[from]
 	if node == nil {
@@ -213,28 +266,26 @@ func (d *Disk) Create(fd storage.FileDesc) (storage.Writer, error) {
 	if !storage.FileDescOk(fd) {
 		return nil, storage.ErrInvalidFile
 	}
-	if err := d.fault(OpCreate, fd); err != nil {
+	if err := d.begin(OpCreate, fd); err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
 	w := &writer{d: d, fd: fd, node: &inode{}}
 	d.change(rename{to: fd, node: w.node})
 	return w, nil
 }
 
-// Open reads a file as it is now.
+// Open reads a file, up to its present end.
 func (d *Disk) Open(fd storage.FileDesc) (storage.Reader, error) {
-	if err := d.fault(OpOpen, fd); err != nil {
+	if err := d.begin(OpOpen, fd); err != nil {
 		return nil, err
 	}
-	d.mu.Lock()
 	defer d.mu.Unlock()
 	node := d.live.files[fd]
 	if node == nil {
 		return nil, os.ErrNotExist
 	}
-	return &reader{Reader: bytes.NewReader(node.data), d: d, fd: fd}, nil
+	return &reader{io.NewSectionReader(content{d, fd, node}, 0, int64(len(node.data)))}, nil
 }
 
 type writer struct {
@@ -246,29 +297,46 @@ type writer struct {
 
 var errClosed = errors.New("file is closed")
 
+// Write appends as much as there is space for.
 func (w *writer) Write(p []byte) (int, error) {
-	if err := w.d.fault(OpWrite, w.fd); err != nil {
+	if err := w.d.begin(OpWrite, w.fd); err != nil {
 		return 0, err
 	}
-	w.d.mu.Lock()
 	defer w.d.mu.Unlock()
 	if w.done {
 		return 0, errClosed
 	}
-	w.node.data = append(w.node.data, p...)
-	return len(p), nil
+	fits := len(p)
+	if w.node.linked {
+		if w.d.capacity > 0 {
+			fits = int(max(0, min(int64(fits), w.d.capacity-w.d.used)))
+		}
+		w.d.used += int64(fits)
+	}
+	w.node.data = append(w.node.data, p[:fits]...)
+	if fits < len(p) {
+		return fits, failure(OpWrite, w.fd, syscall.ENOSPC)
+	}
+	return fits, nil
 }
 
 func (w *writer) Sync() error {
-	if err := w.d.fault(OpSync, w.fd); err != nil {
+	if err := w.d.begin(OpSync, w.fd); err != nil {
 		return err
 	}
-	w.d.mu.Lock()
 	defer w.d.mu.Unlock()
 	if w.done {
 		return errClosed
 	}
-	w.node.synced = len(w.node.data)
+	node := w.node
+	failed := w.d.loses(w.fd)
+	if failed && node.synced < len(node.data) {
+		node.lost = append(node.lost, span{node.synced, len(node.data)})
+	}
+	node.synced = len(node.data)
+	if failed {
+		return failure(OpSync, w.fd, syscall.EIO)
+	}
 	if w.fd.Type == storage.TypeManifest {
 		w.d.syncDirLocked()
 	}
@@ -285,17 +353,28 @@ func (w *writer) Close() error {
 	return nil
 }
 
-type reader struct {
-	*bytes.Reader
-	d  *Disk
-	fd storage.FileDesc
+type reader struct{ *io.SectionReader }
+
+func (reader) Close() error { return nil }
+
+// content is a file that is read.
+type content struct {
+	d    *Disk
+	fd   storage.FileDesc
+	node *inode
 }
 
-func (r *reader) ReadAt(p []byte, off int64) (int, error) {
-	if err := r.d.fault(OpRead, r.fd); err != nil {
+func (c content) ReadAt(p []byte, off int64) (int, error) {
+	if err := c.d.begin(OpRead, c.fd); err != nil {
 		return 0, err
 	}
-	return r.Reader.ReadAt(p, off)
+	defer c.d.mu.Unlock()
+	if off >= int64(len(c.node.data)) {
+		return 0, io.EOF
+	}
+	n := copy(p, c.node.data[off:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
 }
-
-func (r *reader) Close() error { return nil }

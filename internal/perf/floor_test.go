@@ -1,20 +1,19 @@
 package perf
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"github.com/rondodb/rondo/internal/proc"
 )
 
 // floorVariable makes this test binary run the bare server instead of tests.
@@ -36,15 +35,14 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	binary = filepath.Join(dir, "rondo")
-	build := exec.Command("go", "build", "-o", binary, "github.com/rondodb/rondo/cmd/rondo")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build rondo:", err)
-		os.Exit(1)
+	code := 1
+	if binary, err = proc.Build(dir); err == nil {
+		code = m.Run()
 	}
-	code := m.Run()
-	os.RemoveAll(dir)
+	if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	os.Exit(code)
 }
 
@@ -57,6 +55,7 @@ func floor(addr string) {
 		w.Header().Set("Content-Length", strconv.Itoa(len(value)))
 		w.Write(value)
 	})
+	r.Get("/readyz", func(http.ResponseWriter, *http.Request) {})
 	r.Put("/v1/kv/{bucket}/*", func(w http.ResponseWriter, req *http.Request) {
 		if _, err := io.Copy(io.Discard, req.Body); err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -68,115 +67,58 @@ func floor(addr string) {
 	fmt.Fprintln(os.Stderr, http.ListenAndServe(addr, r))
 }
 
-// process is a server under measurement.
-type process struct {
-	url string
-	pid int
-}
-
-// run starts a command that ends with the test, and waits until url answers below 500.
-func run(t *testing.T, url string, env []string, name string, args ...string) process {
+// run starts processes and waits until they are ready. They end with the test.
+func run(t *testing.T, all []*proc.Process) {
 	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.Env = append(os.Environ(), env...)
-	logs, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stdout, cmd.Stderr = logs, logs
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		cmd.Wait()
-		logs.Close()
+		if err := proc.KillAll(all); err != nil {
+			t.Error(err)
+		}
 	})
-	return process{url: url, pid: cmd.Process.Pid}
-}
-
-// answers polls until the path answers 200.
-func (p process) answers(t *testing.T, path string) {
-	t.Helper()
-	var last string
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		resp, err := http.Get(p.url + path)
-		if err != nil {
-			last = err.Error()
-			continue
-		}
-		body, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		if resp.StatusCode == http.StatusOK {
-			return
-		}
-		last = resp.Status + " " + string(body)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := proc.StartAll(ctx, all); err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("%s%s: %s", p.url, path, last)
 }
 
 // startFloor runs the bare server.
-func startFloor(t *testing.T) process {
+func startFloor(t *testing.T) *proc.Process {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	at := addr(freePorts(t, 1)[0])
-	p := run(t, "http://"+at, []string{floorVariable + "=" + at}, self)
-	p.answers(t, "/v1/kv/bench/x")
-	return p
+	all, err := proc.Loopback(self, t.TempDir(), "floor", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.TrimPrefix(all[0].URL(), "http://")
+	all[0].Env = []string{floorVariable + "=" + at} // it does not look at its arguments
+	run(t, all)
+	return all[0]
 }
 
 // startCluster runs n nodes with default settings but for addresses.
-func startCluster(t *testing.T, n int, extra ...string) []process {
+func startCluster(t *testing.T, n int) []*proc.Process {
 	t.Helper()
-	ports := freePorts(t, 3*n)
-	join := make([]string, n)
-	for i := range n {
-		join[i] = addr(ports[3*i+2])
+	all, err := proc.Loopback(binary, t.TempDir(), "perf", n)
+	if err != nil {
+		t.Fatal(err)
 	}
-	nodes := make([]process, n)
-	for i := range n {
-		args := append([]string{
-			"serve", "--data", t.TempDir(), "--name", "n" + strconv.Itoa(i+1), "--cluster", "perf", "--expect", strconv.Itoa(n), "--log-level", "warn",
-			"--http", addr(ports[3*i]), "--peer", addr(ports[3*i+1]), "--gossip", addr(ports[3*i+2]),
-		}, extra...)
-		if n > 1 {
-			args = append(args, "--join", strings.Join(join, ","))
-		}
-		nodes[i] = run(t, "http://"+addr(ports[3*i]), nil, binary, args...)
+	for _, p := range all {
+		p.Args = []string{"--log-level", "warn"}
 	}
-	for _, p := range nodes {
-		p.answers(t, "/readyz")
-	}
-	return nodes
-}
-
-func addr(port int) string { return "127.0.0.1:" + strconv.Itoa(port) }
-
-// freePorts picks ports that nobody listens on.
-func freePorts(t *testing.T, n int) []int {
-	t.Helper()
-	var ports []int
-	for len(ports) < n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
+	run(t, all)
+	return all
 }
 
 // cpu is the processor time that the processes have used, user and system.
-func cpu(t *testing.T, processes ...process) time.Duration {
+func cpu(t *testing.T, processes ...*proc.Process) time.Duration {
 	t.Helper()
 	var total time.Duration
 	for _, p := range processes {
-		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.PID()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -193,9 +135,9 @@ func cpu(t *testing.T, processes ...process) time.Duration {
 }
 
 // resident is the resident memory of a process in bytes.
-func resident(t *testing.T, p process) int64 {
+func resident(t *testing.T, p *proc.Process) int64 {
 	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/rondodb/rondo/internal/load"
+	"github.com/rondodb/rondo/internal/proc"
 )
 
 // rounds is how often each figure is taken; the table shows medians. Both sides of a ratio take turns within a round.
@@ -50,11 +51,11 @@ type sample struct {
 }
 
 // drive loads servers for a while. Errors fail the test.
-func drive(t *testing.T, servers []process, config load.Config) sample {
+func drive(t *testing.T, servers []*proc.Process, config load.Config) sample {
 	t.Helper()
 	for _, s := range servers {
-		config.Nodes = append(config.Nodes, s.url)
-		config.PIDs = append(config.PIDs, s.pid)
+		config.Nodes = append(config.Nodes, s.URL())
+		config.PIDs = append(config.PIDs, s.PID())
 	}
 	if config.Duration == 0 {
 		config.Duration = turn
@@ -101,7 +102,7 @@ func (r *row) verdict() string {
 // fails: the figures are for docs/benchmarks.md, not for a machine that others share to judge.
 func TestTable(t *testing.T) {
 	wanted(t)
-	floor := []process{startFloor(t)}
+	floor := []*proc.Process{startFloor(t)}
 	nodes := startCluster(t, 3)
 	fill := load.Config{Connections: 64, Keys: keys, Load: true, ReadPercent: 100, Duration: time.Second, Query: "dw=0"}
 	drive(t, nodes, fill)
@@ -121,7 +122,7 @@ func TestTable(t *testing.T) {
 		"bare PUT, 1 connection, net/http client", "quorum write dw=0, 1 connection, net/http client",
 	}
 	for range rounds(t) {
-		take := func(i int, servers []process, connections, reads int, query string) sample {
+		take := func(i int, servers []*proc.Process, connections, reads int, query string) sample {
 			s := drive(t, servers, load.Config{Connections: connections, Keys: keys, ReadPercent: reads, Query: query})
 			samples[i] = append(samples[i], s)
 			return s
@@ -140,7 +141,7 @@ func TestTable(t *testing.T) {
 		w1 := take(8, nodes, 1, 0, "dw=0")
 		readLean.ratios = append(readLean.ratios, quotient(r1.p50, g1.p50))
 		writeLean.ratios = append(writeLean.ratios, quotient(w1.p50, p1.p50))
-		one := func(i int, servers []process, method, query string) time.Duration {
+		one := func(i int, servers []*proc.Process, method, query string) time.Duration {
 			s := roundTrips(t, servers, method, query)
 			samples[i] = append(samples[i], s)
 			return s.p50
@@ -172,13 +173,13 @@ func TestTable(t *testing.T) {
 }
 
 // roundTrips sends one request after the other over one connection, as an application with Go's own HTTP client does.
-func roundTrips(t *testing.T, servers []process, method, query string) sample {
+func roundTrips(t *testing.T, servers []*proc.Process, method, query string) sample {
 	t.Helper()
 	transport := &http.Transport{MaxIdleConnsPerHost: 1}
 	defer transport.CloseIdleConnections()
 	client := &http.Client{Transport: transport}
 	value := strings.Repeat("x", 1024)
-	url := servers[0].url + "/v1/kv/bench/key%012d?" + query
+	url := servers[0].URL() + "/v1/kv/bench/key%012d?" + query
 	var took []time.Duration
 	before, began := cpu(t, servers...), time.Now()
 	for i := 0; time.Since(began) < turn; i++ {

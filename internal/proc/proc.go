@@ -10,7 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,7 +33,7 @@ type Spec struct {
 	Join    []string // gossip addresses
 	Expect  int      // nodes that form the first ring
 	Args    []string // more flags
-	Env     []string // more variables, NAME=value
+	Env     []string // more variables, NAME=value; RONDO_* of this process are not passed on
 }
 
 // Process is a node's process, or the place of one that is not running. Safe for concurrent use.
@@ -80,7 +80,7 @@ func (p *Process) Start() error {
 	line := p.command()
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(os.Environ(), p.Env...)
+	cmd.Env = append(environment(), p.Env...)
 	// A Ctrl-C in the terminal is for the parent, which decides in what order its nodes stop.
 	cmd.SysProcAttr = childOfThis()
 	if err := cmd.Start(); err != nil {
@@ -94,6 +94,11 @@ func (p *Process) Start() error {
 	}()
 	p.cmd, p.done, p.paused = cmd, done, false
 	return nil
+}
+
+// environment is this process's variables but for the settings of a node, RONDO_*, which are the Spec's to choose.
+func environment() []string {
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "RONDO_") })
 }
 
 func (p *Process) running() bool {
@@ -136,19 +141,24 @@ func (p *Process) Signal(s syscall.Signal) error {
 		return fmt.Errorf("send %v to %s: %w", s, p.Name, err)
 	}
 	switch s {
-	case syscall.SIGSTOP:
+	case sigStop:
 		p.paused = true
-	case syscall.SIGCONT:
+	case sigCont:
 		p.paused = false
 	}
 	return nil
 }
 
-// Pause freezes the process, as SIGSTOP does.
-func (p *Process) Pause() error { return p.Signal(syscall.SIGSTOP) }
+// Pause freezes the process, as SIGSTOP does. An error on systems without such signals.
+func (p *Process) Pause() error { return p.Signal(sigStop) }
 
-// Resume lets a paused process go on.
-func (p *Process) Resume() error { return p.Signal(syscall.SIGCONT) }
+// Resume lets a paused process go on. One that is not paused is left alone.
+func (p *Process) Resume() error {
+	if !p.Paused() {
+		return nil
+	}
+	return p.Signal(sigCont)
+}
 
 // Paused tells whether the process runs and is frozen.
 func (p *Process) Paused() bool {
@@ -169,9 +179,9 @@ func (p *Process) Kill() error {
 	return err
 }
 
-// Stop asks the process to drain (SIGTERM) and waits until it is gone. code is its exit code.
+// Stop asks the process to drain (SIGTERM), resumes it where it is paused, and waits until it is gone. code is its exit code.
 func (p *Process) Stop(limit time.Duration) (code int, err error) {
-	if err := p.Signal(syscall.SIGTERM); err != nil {
+	if err := errors.Join(p.Signal(syscall.SIGTERM), p.Resume()); err != nil {
 		return 0, err
 	}
 	return p.Wait(limit)
@@ -238,94 +248,4 @@ func (p *Process) LogTail(lines int) string {
 	}
 	all := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// Loopback describes count nodes named n1, n2, … on free loopback ports, each with its data and log under dir, that form one
-// ring and know each other's addresses.
-func Loopback(binary, dir, cluster string, count int) ([]*Process, error) {
-	ports, err := FreePorts(3 * count)
-	if err != nil {
-		return nil, err
-	}
-	var join []string
-	for i := range count {
-		join = append(join, net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[3*i+2])))
-	}
-	var out []*Process
-	for i := range count {
-		name := "n" + strconv.Itoa(i+1)
-		out = append(out, New(Spec{
-			Binary: binary, Name: name, Cluster: cluster, Host: "127.0.0.1", HTTP: ports[3*i], Peer: ports[3*i+1], Gossip: ports[3*i+2],
-			Data: filepath.Join(dir, name), Log: filepath.Join(dir, name+".log"), Join: join, Expect: count,
-		}))
-	}
-	return out, nil
-}
-
-// StartAll starts processes and waits until each is ready. On an error those it started are killed.
-func StartAll(ctx context.Context, all []*Process) error {
-	var err error
-	for _, p := range all {
-		if err = p.Start(); err != nil {
-			break
-		}
-	}
-	for _, p := range all {
-		if err == nil {
-			err = p.WaitReady(ctx)
-		}
-	}
-	if err != nil {
-		return errors.Join(err, KillAll(all))
-	}
-	return nil
-}
-
-// KillAll ends every process that runs.
-func KillAll(all []*Process) error {
-	var errs []error
-	for _, p := range all { // all at once, as a power cut does
-		errs = append(errs, p.Signal(syscall.SIGKILL))
-	}
-	for _, p := range all {
-		if p.PID() != 0 {
-			_, err := p.Wait(killTime)
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// FreePorts picks loopback ports that nobody listens on, for TCP and UDP.
-func FreePorts(count int) (ports []int, err error) {
-	var held []interface{ Close() error }
-	defer func() {
-		for _, h := range held {
-			err = errors.Join(err, h.Close())
-		}
-	}()
-	for len(ports) < count {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		held = append(held, l)
-		u, err := net.ListenPacket("udp", l.Addr().String())
-		if err != nil {
-			continue // taken for UDP only
-		}
-		held = append(held, u)
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
-}
-
-// Build compiles the program into dir and returns its path. For tests.
-func Build(dir string, flags ...string) (string, error) {
-	path := filepath.Join(dir, "rondo")
-	build := exec.Command("go", append(append([]string{"build", "-o", path}, flags...), "github.com/rondodb/rondo/cmd/rondo")...)
-	if out, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build rondo: %w\n%s", err, out)
-	}
-	return path, nil
 }

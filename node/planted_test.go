@@ -1,0 +1,85 @@
+//go:build planted
+
+package node
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/rondodb/rondo/internal/plant"
+)
+
+// plantedSeeds is how many seeds may pass before a planted bug must have been found.
+const plantedSeeds = 200
+
+// plantedElsewhere are the bugs that the simulation's clients cannot meet, with the test that finds each.
+var plantedElsewhere = map[plant.Bug]string{
+	plant.CorruptIsMissing: "storage: the disk of a simulated node does not rot",
+	plant.AmnesiacVotes:    "storage and node: a simulated store loses nothing that it was stopped with",
+	plant.ForeignPeer:      "peer: there is one cluster",
+	plant.VoteNotKept:      "gossip: the ring is there before the faults begin",
+	plant.ListingSkips:     "quorum: the clients list nothing",
+	plant.WallClockOnly:    "quorum: no bucket of the last writer",
+	plant.BadContextIsNone: "httpapi: the clients send back the contexts that they got",
+	plant.FsyncRetried:     "storage: needs a power cut right after the failed fsync",
+}
+
+// plantedScripts are scenarios that show a bug at once, where seeds would not.
+var plantedScripts = map[plant.Bug][]string{
+	plant.RejoinOff: {
+		"cluster 5", "load clients=4 pace=2s keys=2 seed=1", "split n1 n2 / n3 n4 n5 for 11m", "wait 12m", "finish",
+	},
+}
+
+// TestPlantedBugs: the tests are tested. Each bug is found within 200 seeds, or by its script.
+func TestPlantedBugs(t *testing.T) {
+	for _, bug := range plant.All() {
+		t.Run(bug.String(), func(t *testing.T) {
+			if where, elsewhere := plantedElsewhere[bug]; elsewhere {
+				t.Skip("found in " + where)
+			}
+			plant.Set(bug)
+			defer plant.Clear()
+			began := time.Now()
+			if script := plantedScripts[bug]; script != nil {
+				r := play(t, 1, script)
+				if r.failure() == "" {
+					t.Fatal("its script does not show it")
+				}
+				t.Logf("found by its script in %v: %s", time.Since(began).Round(time.Millisecond), r.failure())
+				return
+			}
+			var reached int64
+			for seed := range uint64(plantedSeeds) {
+				r := play(t, seed+1, simPlan(seed+1))
+				reached = plant.Reached()
+				if r.err != nil || len(r.problems) > 0 {
+					t.Fatalf("seed %d: %s", seed+1, r.failure()) // no checker has said that
+				}
+				if r.failure() != "" {
+					t.Logf("found by seed %d in %v: %s", seed+1, time.Since(began).Round(time.Millisecond), firstViolation(r))
+					return
+				}
+			}
+			t.Errorf("not found in %d seeds, though its place was come by %d times", plantedSeeds, reached)
+		})
+	}
+}
+
+// TestPlantedNone: with the tag and no bug the simulation finds nothing, so that what it finds above is the bug.
+func TestPlantedNone(t *testing.T) {
+	for seed := range uint64(10) {
+		if r := play(t, seed+1, simPlan(seed+1)); r.failure() != "" {
+			t.Fatalf("seed %d: %s", seed+1, firstViolation(r))
+		}
+	}
+}
+
+func firstViolation(r *simRun) string {
+	if r.result != nil && len(r.result.Report.Violations) > 0 {
+		v := r.result.Report.Violations[0]
+		return fmt.Sprintf("%s: %s", v.Rule, v.Detail)
+	}
+	return r.failure()
+}

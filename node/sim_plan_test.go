@@ -1,0 +1,151 @@
+package node
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// simPlan is the script of a seed: a cluster, clients, and faults of every kind that come alone, one on top of the other or in
+// bursts. It uses nothing but its seed.
+func simPlan(seed uint64) []string {
+	p := &planner{random: rand.New(rand.NewPCG(seed, 99))}
+	p.nodes = []int{3, 3, 3, 3, 4, 5, 5, 5, 6, 7}[p.random.IntN(10)]
+	p.add("cluster %d", p.nodes)
+	p.add("load clients=%d pace=%dms keys=%d seed=%d", 4+p.random.IntN(5), 60+p.random.IntN(120), 2+p.random.IntN(5), seed)
+	p.add("wait %v", p.span(time.Second, 3*time.Second))
+	for range 4 + p.random.IntN(7) {
+		p.fault()
+		if p.random.IntN(4) > 0 { // else at once with the next
+			p.add("wait %v", p.span(200*time.Millisecond, 8*time.Second))
+		}
+	}
+	if p.random.IntN(4) == 0 { // long enough for the longest faults to end by themselves
+		p.add("wait %v", p.span(30*time.Second, 55*time.Second))
+	} else {
+		p.add("wait %v", p.span(2*time.Second, 12*time.Second))
+	}
+	p.add("finish")
+	return p.lines
+}
+
+type planner struct {
+	random *rand.Rand
+	nodes  int
+	lines  []string
+}
+
+func (p *planner) add(format string, args ...any) {
+	p.lines = append(p.lines, fmt.Sprintf(format, args...))
+}
+
+func (p *planner) span(least, most time.Duration) time.Duration {
+	return (least + time.Duration(p.random.Int64N(int64(most-least)))).Round(10 * time.Millisecond)
+}
+
+func (p *planner) node() string { return "n" + strconv.Itoa(1+p.random.IntN(p.nodes)) }
+
+// two are different nodes.
+func (p *planner) two() string {
+	both := p.random.Perm(p.nodes)[:2]
+	return fmt.Sprintf("n%d n%d", both[0]+1, both[1]+1)
+}
+
+// some are one node mostly, then a majority, then all.
+func (p *planner) some() string {
+	var count int
+	switch p.random.IntN(6) {
+	case 0:
+		return "all"
+	case 1, 2:
+		count = 1 + p.random.IntN(p.nodes)
+	default:
+		count = 1
+	}
+	var names []string
+	for _, i := range p.random.Perm(p.nodes)[:count] {
+		names = append(names, "n"+strconv.Itoa(i+1))
+	}
+	return strings.Join(names, " ")
+}
+
+// lasting is how long a fault lasts: seconds mostly, sometimes longer than memberlist remembers the dead by default.
+func (p *planner) lasting() time.Duration {
+	switch p.random.IntN(8) {
+	case 0:
+		return p.span(30*time.Second, 50*time.Second)
+	case 1, 2:
+		return p.span(100*time.Millisecond, time.Second)
+	}
+	return p.span(time.Second, 10*time.Second)
+}
+
+func (p *planner) fault() {
+	switch p.random.IntN(20) {
+	case 0, 1:
+		p.add("crash %s for %v", p.some(), p.lasting())
+	case 2, 3:
+		p.add("power %s for %v", p.some(), p.lasting())
+	case 4:
+		p.add("drain %s for %v", p.node(), p.lasting())
+	case 5, 6:
+		p.add("pause %s for %v", p.node(), p.lasting())
+	case 7:
+		p.add("cut %s for %v", p.two(), p.lasting())
+	case 8:
+		p.add("oneway %s for %v", p.two(), p.lasting())
+	case 9:
+		p.add("isolate %s for %v", p.node(), p.lasting())
+	case 10:
+		p.add("mute %s for %v", p.node(), p.lasting())
+	case 11, 12:
+		p.add("split %s for %v", p.groups(), p.lasting())
+	case 13:
+		p.add("flap %s every %v for %v", p.two(), p.span(500*time.Millisecond, 3*time.Second), p.span(5*time.Second, 20*time.Second))
+	case 14:
+		p.add("slow %s %v for %v", p.node(), p.span(50*time.Millisecond, 1500*time.Millisecond), p.lasting())
+	case 15:
+		p.add("%s %d%% for %v", []string{"lossy", "double"}[p.random.IntN(2)], 5+p.random.IntN(45), p.lasting())
+	case 16:
+		p.add("reset %s", p.two())
+	case 17:
+		if p.random.IntN(2) == 0 {
+			p.add("drift %s %+d%% for %v", p.node(), p.random.IntN(41)-20, p.lasting())
+			return
+		}
+		ahead := []time.Duration{time.Second, 30 * time.Second, time.Hour, 10 * 365 * 24 * time.Hour}[p.random.IntN(4)]
+		if p.random.IntN(2) == 0 {
+			ahead = -ahead
+		}
+		p.add("clock %s %v for %v", p.node(), ahead, p.lasting())
+	case 18:
+		p.add("%s %s for %v", []string{"full", "eio"}[p.random.IntN(2)], p.node(), p.lasting())
+	default:
+		p.add("storm every %v for %v", p.span(4*time.Second, 8*time.Second), p.span(8*time.Second, 25*time.Second))
+	}
+}
+
+// groups are two or three sides of a partition.
+func (p *planner) groups() string {
+	order := p.random.Perm(p.nodes)
+	at := 1 + p.random.IntN(p.nodes-1)
+	var b strings.Builder
+	for i, n := range order {
+		if i == at || i == at+2 && p.random.IntN(4) == 0 {
+			b.WriteString("/ ")
+		}
+		fmt.Fprintf(&b, "n%d ", n+1)
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// isFault tells whether a line of a script breaks something, so that it may be left out.
+func isFault(line string) bool {
+	switch word, _, _ := strings.Cut(line, " "); word {
+	case "cluster", "load", "wait", "finish":
+		return false
+	}
+	return true
+}

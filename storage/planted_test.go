@@ -1,0 +1,226 @@
+//go:build planted
+
+package storage
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/syndtr/goleveldb/leveldb/storage"
+
+	"github.com/rondodb/rondo/internal/memdisk"
+	"github.com/rondodb/rondo/internal/plant"
+	"github.com/rondodb/rondo/internal/plant/planttest"
+	"github.com/rondodb/rondo/ring"
+	"github.com/rondodb/rondo/vclock"
+)
+
+func TestPlantedAckBeforeSync(t *testing.T) {
+	planttest.Catches(t, plant.AckBeforeSync, func(t *testing.T) error {
+		for seed := range uint64(3) {
+			for _, c := range crashes(t, seed+1, 31, nil) {
+				if what := c.lost(t); what != "" {
+					return fmt.Errorf("seed %d, crash before %s: %s", seed+1, c.op, what)
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// Nothing is said to be on disk after an fsync has failed.
+func TestPlantedFsyncRetried(t *testing.T) {
+	planttest.Catches(t, plant.FsyncRetried, func(t *testing.T) error {
+		live := memdisk.New()
+		fail := false
+		live.Fault = func(op memdisk.Op, fd storage.FileDesc) error {
+			if op == memdisk.OpSync && fd.Type == storage.TypeJournal && fail {
+				fail = false
+				return errors.New("input/output error")
+			}
+			return nil
+		}
+		s := mustOpen(t, small(t, live))
+		defer s.Close() // fails, as it should, after a failed fsync
+		mustPut(t, s, testKey(1), "v")
+		fail = true
+		if err := wait(s); err == nil {
+			t.Fatal("the fsync has not failed")
+		}
+		if err := wait(s); err == nil {
+			return errors.New("a write whose fsync failed was said to be on disk by the next one")
+		}
+		return nil
+	})
+}
+
+// What was stored is there or is damaged; it is never missing.
+func TestPlantedCorruptIsMissing(t *testing.T) {
+	const keys = 400
+	get := func(s *Store, key ring.Key) error {
+		if object, _, err := s.Get(key); err == nil && object == nil {
+			return fmt.Errorf("%q is not there, and nobody removed it", key.Name)
+		}
+		return nil
+	}
+	t.Run("block", func(t *testing.T) {
+		planttest.Catches(t, plant.CorruptIsMissing, func(t *testing.T) error {
+			live := memdisk.New()
+			cfg := small(t, live)
+			cfg.WriteBuffer = 1 << 20
+			s := mustOpen(t, cfg)
+			for i := range keys {
+				mustPut(t, s, testKey(i), strings.Repeat("x", 500))
+			}
+			mustClose(t, s)
+			mustClose(t, mustOpen(t, cfg)) // the journal becomes a table
+			for _, fd := range live.Files() {
+				if fd.Type == storage.TypeTable {
+					live.Edit(fd, func(b []byte) []byte {
+						for at := 1000; at < len(b)/2; at += 5000 {
+							b[at] ^= 1
+						}
+						return b
+					})
+				}
+			}
+			s = mustOpen(t, cfg)
+			defer mustClose(t, s)
+			for i := range keys {
+				if err := get(s, testKey(i)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+	t.Run("object", func(t *testing.T) {
+		planttest.Catches(t, plant.CorruptIsMissing, func(t *testing.T) error {
+			s := mustOpen(t, Config{Dir: t.TempDir()})
+			defer mustClose(t, s)
+			if err := s.db.Put(appendDataKey(nil, testKey(1)), append(make([]byte, digestLen), object1...), nil); err != nil {
+				t.Fatal(err)
+			}
+			return get(s, testKey(1))
+		})
+	})
+}
+
+// A read shows the last write, whether the cache had heard of the key before or not.
+func TestPlantedStaleCache(t *testing.T) {
+	planttest.Catches(t, plant.StaleCache, func(t *testing.T) error {
+		s := mustOpen(t, Config{Dir: t.TempDir()})
+		defer mustClose(t, s)
+		for i := range 20 {
+			key := testKey(i % 5)
+			want := fmt.Sprint("value ", i)
+			mustPut(t, s, key, want)
+			if got := values(t, mustGet(t, s, key)); !slices.Equal(got, []string{want}) {
+				return fmt.Errorf("%q holds %q, and %q was written last", key.Name, got, want)
+			}
+		}
+		return nil
+	})
+}
+
+// One replica hears of a delete, the other does not. Once they have heard from each other the key is deleted.
+func TestPlantedTombstoneDropped(t *testing.T) {
+	planttest.Catches(t, plant.TombstoneDropped, func(t *testing.T) error {
+		a, b := mustOpen(t, Config{Dir: t.TempDir()}), mustOpen(t, Config{Dir: t.TempDir()})
+		defer mustClose(t, a)
+		defer mustClose(t, b)
+		key := testKey(1)
+		if err := b.Merge(key, mustPut(t, a, key, "v")); err != nil {
+			t.Fatal(err)
+		}
+		deleted, _, err := a.Update(key, func(o vclock.Object) (vclock.Object, error) {
+			o, _ = o.Put(a.Incarnation(), o.Clock, vclock.Sibling{Time: o.MaxTime() + 1, Tombstone: true})
+			return o, nil
+		})
+		if err != nil || len(deleted) == 0 {
+			t.Fatalf("delete: %x, %v", deleted, err)
+		}
+		exchange(t, a, b, key)
+		for _, s := range []*Store{a, b} {
+			if o, err := vclock.DecodeObject(mustGet(t, s, key)); err != nil || o.Values() > 0 {
+				return fmt.Errorf("the key was deleted, and holds %d values (%v)", o.Values(), err)
+			}
+		}
+		return nil
+	})
+}
+
+// exchange has both stores merge what the other holds.
+func exchange(t *testing.T, a, b *Store, key ring.Key) {
+	t.Helper()
+	fromA, fromB := mustGet(t, a, key), mustGet(t, b, key)
+	for _, m := range []struct {
+		to     *Store
+		object []byte
+	}{{a, fromB}, {b, fromA}} {
+		if m.object == nil {
+			continue
+		}
+		if err := m.to.Merge(key, m.object); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A store loses a write, which another replica has, to a power cut, and takes another one. Both are there in the end.
+func TestPlantedReusedDot(t *testing.T) {
+	planttest.Catches(t, plant.ReusedDot, func(t *testing.T) error {
+		live := memdisk.New()
+		cfg := small(t, live)
+		a, b := mustOpen(t, cfg), mustOpen(t, Config{Dir: t.TempDir()})
+		defer mustClose(t, b)
+		key := testKey(1)
+		if err := b.Merge(key, mustPut(t, a, key, "before")); err != nil {
+			t.Fatal(err)
+		}
+		after := live.Crash(memdisk.Nothing, nil)
+		mustClose(t, a)
+		cfg = small(t, after)
+		a = mustOpen(t, cfg)
+		defer func() { mustClose(t, a) }()
+		mustPut(t, a, key, "after")
+		exchange(t, a, b, key)
+		exchange(t, a, b, key)
+		for _, s := range []*Store{a, b} {
+			got := values(t, mustGet(t, s, key))
+			if slices.Sort(got); !slices.Equal(got, []string{"after", "before"}) {
+				return fmt.Errorf("a replica holds %q: the writes %q and %q did not see each other", got, "before", "after")
+			}
+		}
+		return nil
+	})
+}
+
+// A store that has lost its journal says so: what it does not find says nothing.
+func TestPlantedAmnesiacVotes(t *testing.T) {
+	planttest.Catches(t, plant.AmnesiacVotes, func(t *testing.T) error {
+		live := memdisk.New()
+		cfg := small(t, live)
+		s := mustOpen(t, cfg)
+		for i := range 100 {
+			mustPut(t, s, testKey(i), strings.Repeat("x", 300))
+		}
+		mustClose(t, s)
+		for _, fd := range live.Files() {
+			if fd.Type == storage.TypeJournal {
+				live.Edit(fd, func(b []byte) []byte { return b[:0] })
+			}
+		}
+		s = mustOpen(t, cfg)
+		defer mustClose(t, s)
+		for i := range 100 {
+			if mustGet(t, s, testKey(i)) == nil && s.Healthy() == nil {
+				return fmt.Errorf("%q is gone, and the store calls itself healthy", testKey(i).Name)
+			}
+		}
+		return nil
+	})
+}
