@@ -25,11 +25,10 @@ var plantedElsewhere = map[plant.Bug]string{
 	plant.FsyncRetried:     "storage: needs a power cut right after the failed fsync",
 }
 
-// plantedScripts are scenarios that show a bug at once, where seeds would not.
-var plantedScripts = map[plant.Bug][]string{
-	plant.RejoinOff: {
-		"cluster 5", "load clients=4 pace=2s keys=2 seed=1", "split n1 n2 / n3 n4 n5 for 11m", "wait 12m", "finish",
-	},
+// plantedScripts are scenarios of testdata that show a bug at once, where seeds would not.
+var plantedScripts = map[plant.Bug]string{
+	plant.RejoinOff: "split-ten-minutes",
+	plant.ReusedDot: "lost-counter",
 }
 
 // TestPlantedBugs: the tests are tested. Each bug is found within 200 seeds, or by its script.
@@ -42,12 +41,11 @@ func TestPlantedBugs(t *testing.T) {
 			plant.Set(bug)
 			defer plant.Clear()
 			began := time.Now()
-			if script := plantedScripts[bug]; script != nil {
-				r := play(t, 1, script)
-				if r.failure() == "" {
-					t.Fatal("its script does not show it")
+			if name := plantedScripts[bug]; name != "" {
+				if got, want, r := playFile(t, "testdata/"+name+".txt"); got == want && r.failure() == "" {
+					t.Fatalf("%s does not show it", name)
 				}
-				t.Logf("found by its script in %v: %s", time.Since(began).Round(time.Millisecond), r.failure())
+				t.Logf("found by %s in %v", name, time.Since(began).Round(time.Millisecond))
 				return
 			}
 			var reached int64

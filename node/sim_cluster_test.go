@@ -205,7 +205,13 @@ func (s *simulation) boot(h *simHost) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if h.dir != "" { // the process before may still hold its directory
+	if h.dir == "" { // the seed fixes identities, and with them the ring
+		id := fmt.Sprintf("%016x%016x", s.random.Uint64(), s.random.Uint64())
+		identity := fmt.Sprintf(`{"format":1,"id":%q,"created":"2000-01-01T00:00:00Z"}`, id)
+		if err := os.WriteFile(filepath.Join(dir, "node.json"), []byte(identity), 0o600); err != nil {
+			return err
+		}
+	} else { // the process before may still hold its directory
 		b, err := os.ReadFile(filepath.Join(h.dir, "node.json"))
 		if err != nil {
 			return err

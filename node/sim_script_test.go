@@ -26,7 +26,7 @@ import (
 //	wait 10s
 //	crash n1 n2 [for 5s]              kill -9
 //	power n1|all [for 5s]             power loss: what was not synced is gone
-//	blackout                          power loss of all, back at once; nothing unsynced is left by luck
+//	blackout n1|all                   power loss, back at once; nothing unsynced is left by luck
 //	drain n1 [for 5s]                 a clean stop
 //	start n1                          what was stopped runs again
 //	pause n1 [for 5s]                 SIGSTOP, as others see it
@@ -49,7 +49,7 @@ import (
 //	put n1 key value [w=2 …]          and what the node answered
 //	get n1 key [r=1 …]
 //	delete n1 key
-//	members n1                        as n1 sees them
+//	members n1                        as n1 sees them; whom it suspects is still alive
 //	whole                             wait until all nodes see each other; how long it took must be below a minute
 //	finish                            stop the load, end all faults, judge the history
 func (s *simulation) run(line string) (out string, err error) {
@@ -103,10 +103,8 @@ func (s *simulation) breakIt(name string, args []string) error {
 		return s.start(n)
 	case "load":
 		return s.loadFrom(args)
-	case "crash", "power", "drain", "start", "pause", "full", "eio", "isolate", "mute":
+	case "crash", "power", "blackout", "drain", "start", "pause", "full", "eio", "isolate", "mute":
 		return s.eachHost(name, args, lasts)
-	case "blackout":
-		return s.blackout()
 	case "cut", "oneway", "flap", "reset":
 		return s.pair(name, args, every, lasts)
 	case "split":
@@ -198,7 +196,7 @@ func (s *simulation) eachHost(name string, args []string, lasts time.Duration) e
 	if len(hosts) == 0 {
 		return fmt.Errorf("%s needs a node", name)
 	}
-	if name == "power" { // at one instant
+	if name == "power" || name == "blackout" { // at one instant
 		for _, h := range hosts {
 			if h.node != nil {
 				h.net.Crash(true)
@@ -220,6 +218,11 @@ func (s *simulation) oneHost(name string, h *simHost, lasts time.Duration) error
 			s.crash(h, name == "power")
 			s.after(lasts, func() error { return s.boot(h) })
 		}
+	case "blackout":
+		if h.node != nil {
+			s.lose(h, memdisk.Nothing)
+		}
+		return s.boot(h)
 	case "drain":
 		if h.node != nil {
 			s.drain(h)
@@ -261,26 +264,6 @@ func (s *simulation) oneHost(name string, h *simHost, lasts time.Duration) error
 				r.Cut = true
 			}
 		})
-	}
-	return nil
-}
-
-// blackout is the power loss of all at one instant that leaves exactly what was synced.
-func (s *simulation) blackout() error {
-	for _, h := range s.hosts {
-		if h.node != nil {
-			h.net.Crash(true)
-		}
-	}
-	for _, h := range s.hosts {
-		if h.node != nil {
-			s.lose(h, memdisk.Nothing)
-		}
-	}
-	for _, h := range s.hosts {
-		if err := s.boot(h); err != nil {
-			return err
-		}
 	}
 	return nil
 }
@@ -608,7 +591,8 @@ func (s *simulation) members(args []string) (string, error) {
 		byHealth[m.Health] = append(byHealth[m.Health], m.Name)
 	}
 	var out []string
-	for _, health := range []string{"alive", "suspect", "dead"} {
+	byHealth["alive"] = append(byHealth["alive"], byHealth["suspect"]...) // nobody is sure of that, so no script can be
+	for _, health := range []string{"alive", "dead"} {
 		if names := byHealth[health]; len(names) > 0 {
 			slices.Sort(names)
 			out = append(out, health+" "+strings.Join(names, " "))

@@ -28,7 +28,7 @@ func TestSlowNode(t *testing.T) {
 						if err := s.close(); err != nil {
 							t.Error(err)
 						}
-						time.Sleep(2 * time.Second) // as in play
+						time.Sleep(simLinger)
 					}()
 					if err := s.start(nodes); err != nil {
 						t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +22,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the scripts of testdata an
 
 // simRun is what came of a script.
 type simRun struct {
+	script   []string
 	outputs  []string // of each line
 	err      error    // the script could not go on
 	problems []string
@@ -67,7 +67,7 @@ func play(t *testing.T, seed uint64, script []string) *simRun {
 		os.Exit(1)
 	})
 	defer stuck.Stop()
-	r := &simRun{}
+	r := &simRun{script: script}
 	synctest.Test(t, func(*testing.T) {
 		began := time.Now()
 		s := newSimulation(dir, seed)
@@ -80,11 +80,15 @@ func play(t *testing.T, seed uint64, script []string) *simRun {
 			}
 		}
 		r.err = errors.Join(r.err, s.close())
-		time.Sleep(2 * time.Second) // a goroutine of goleveldb looks up once a second whether its database is closed
+		time.Sleep(simLinger)
 		r.problems, r.result, r.log, r.virtual = s.problems, s.result, s.log.tail(200), time.Since(began)
 	})
 	return r
 }
+
+// simLinger is how long libraries may go on after the end, in virtual time, which stands still afterwards: goleveldb looks up once a second
+// whether its database is closed, and memberlist ends a probe of a node that it is unsure of only after eight intervals.
+const simLinger = 6 * time.Second
 
 // simLimit is how long one simulation may take in real time. It takes a second or two; what comes here is stuck.
 const simLimit = 3 * time.Minute
@@ -243,49 +247,56 @@ func TestScripts(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			b, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var script, kept []string // kept: lines of the file that are no answers
-			for _, line := range strings.Split(strings.TrimRight(string(b), "\n"), "\n") {
-				command, is := strings.CutPrefix(line, "> ")
-				if is {
-					script = append(script, command)
-				}
-				if is || line == "" || strings.HasPrefix(line, "#") {
-					kept = append(kept, line)
-				}
-			}
-			r := play(t, 1, script)
+			got, want, r := playFile(t, file)
 			if r.err != nil || len(r.problems) > 0 {
 				t.Errorf("%s\n%s", r.failure(), r.log)
 			}
-			var got strings.Builder
-			outputs := slices.Clone(r.outputs)
-			for _, line := range kept {
-				got.WriteString(line + "\n")
-				if !strings.HasPrefix(line, "> ") || len(outputs) == 0 {
-					continue
-				}
-				if outputs[0] != "" {
-					got.WriteString(outputs[0] + "\n")
-				}
-				outputs = outputs[1:]
-			}
-			if got.String() == string(b) {
+			if got == want {
 				return
 			}
 			if *rewrite {
-				if err := os.WriteFile(file, []byte(got.String()), 0o644); err != nil {
+				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
 				}
 				return
 			}
-			t.Errorf("the answers have changed (-rewrite keeps them):\n%s\nlog:\n%s", got.String(), r.log)
+			t.Errorf("the answers have changed (-rewrite keeps them):\n%s\nlog:\n%s", got, r.log)
 			if r.failure() != "" {
-				t.Error(explain(t, 1, script, r))
+				t.Error(explain(t, 1, r.script, r))
 			}
 		})
 	}
+}
+
+// playFile plays a scenario. got is the file as it would be written now.
+func playFile(t *testing.T, file string) (got, want string, r *simRun) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var script, kept []string // kept: lines of the file that are no answers
+	for _, line := range strings.Split(strings.TrimRight(string(b), "\n"), "\n") {
+		command, is := strings.CutPrefix(line, "> ")
+		if is {
+			script = append(script, command)
+		}
+		if is || line == "" || strings.HasPrefix(line, "#") {
+			kept = append(kept, line)
+		}
+	}
+	r = play(t, 1, script)
+	var out strings.Builder
+	outputs := r.outputs
+	for _, line := range kept {
+		out.WriteString(line + "\n")
+		if !strings.HasPrefix(line, "> ") || len(outputs) == 0 {
+			continue
+		}
+		if outputs[0] != "" {
+			out.WriteString(outputs[0] + "\n")
+		}
+		outputs = outputs[1:]
+	}
+	return out.String(), string(b), r
 }

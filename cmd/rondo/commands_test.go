@@ -81,7 +81,7 @@ func TestVersion(t *testing.T) {
 
 // TestHelpHasExamples walks all commands.
 func TestHelpHasExamples(t *testing.T) {
-	for _, args := range []string{"put", "get", "delete", "list", "buckets", "buckets set", "buckets get", "buckets delete", "buckets list", "status", "ring", "explain", "import", "export", "bench", "health", "version"} {
+	for _, args := range []string{"put", "get", "delete", "list", "buckets", "buckets set", "buckets get", "buckets delete", "buckets list", "status", "ring", "explain", "import", "export", "bench", "verify", "dev", "health", "version"} {
 		stdout, _, code := rondo(t, newFake(t), "", append(strings.Fields(args), "--help")...)
 		if code != 0 || !strings.Contains(stdout, "Examples:\n  ") {
 			t.Errorf("%s --help: got exit %d:\n%s", args, code, stdout)

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/signal"
@@ -15,6 +17,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/rondodb/rondo/internal/chaos"
+	"github.com/rondodb/rondo/internal/proc"
 	"github.com/rondodb/rondo/node"
 	"github.com/spf13/cobra"
 )
@@ -28,36 +32,105 @@ const (
 	devPollTick = 20 * time.Millisecond
 )
 
-// newDevCommand runs a whole cluster in this process.
+// devOptions are the flags of "rondo dev".
+type devOptions struct {
+	nodes, port int
+	data        string
+	verbose     bool
+	chaos       chaos.Level // "" = none
+	every       time.Duration
+	seed        uint64
+	verify      bool
+	duration    time.Duration // of the load of verify
+}
+
+// newDevCommand runs a whole cluster on this machine.
 func newDevCommand() *cobra.Command {
 	var (
-		nodes, port int
-		data        string
-		verbose     bool
+		o     devOptions
+		level string
 	)
 	cmd := &cobra.Command{
 		Use:   "dev",
-		Short: "Run a whole cluster in this process, to try things out",
+		Short: "Run a whole cluster on this machine, to try things out or to break it",
 		Long: `Run a whole cluster in this process on loopback ports, print curl lines ready to paste, and stop cleanly on Ctrl-C.
-Without --data the data lives in a temporary folder that is removed at the end.`,
+Without --data the data lives in a temporary folder that is removed at the end.
+
+With --chaos each node is a process of its own, and they are broken while you watch: killed with kill -9, frozen, told to stop, and
+brought back after a while. "gentle" breaks one node at a time, so that requests go on through the others; "harsh" also breaks several
+at once, or all. A second Ctrl-C kills what has not stopped yet.
+
+With --verify, clients write and read meanwhile, for --duration or until Ctrl-C. Then everything is brought back, and what was
+acknowledged is held against what is there. Exit code 0 if no promise was broken; else the data and the history are kept.`,
 		Example: `  rondo dev
-  rondo dev --nodes 5 --data ./dev-data`,
+  rondo dev --nodes 5 --data ./dev-data
+  rondo dev --chaos                 # and "rondo verify" in another terminal
+  rondo dev --chaos=harsh --every 3s
+  rondo dev --verify                # break it, load it, judge it: one command`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if nodes < 1 || nodes > devNodes {
-				return usageError{fmt.Errorf("--nodes %d: use 1 to %d", nodes, devNodes)}
+			if o.chaos = chaos.Level(level); o.verify && !cmd.Flags().Changed("chaos") {
+				o.chaos = chaos.Gentle
 			}
-			if port < 0 || port > 65535-devStride*nodes {
-				return usageError{fmt.Errorf("--port %d: use 0 (any free ports) to %d", port, 65535-devStride*nodes)}
+			if err := o.validate(cmd); err != nil {
+				return usageError{err}
 			}
-			return dev(cmd.Context(), nodes, port, data, verbose, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			if o.chaos != "" {
+				return devChaos(cmd.Context(), o, cmd.OutOrStdout())
+			}
+			return dev(cmd.Context(), o.nodes, o.port, o.data, o.verbose, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
-	cmd.Flags().IntVar(&nodes, "nodes", 3, "`N` nodes")
-	cmd.Flags().IntVar(&port, "port", 7070, "HTTP `PORT` of the first node; the next ones follow ten apart; 0 picks free ones")
-	cmd.Flags().StringVar(&data, "data", "", "keep the data in `DIR` (default: a temporary folder, removed at the end)")
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log what the nodes do")
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.IntVar(&o.nodes, "nodes", 3, "`N` nodes")
+	flags.IntVar(&o.port, "port", 7070, "HTTP `PORT` of the first node; the next ones follow ten apart; 0 picks free ones")
+	flags.StringVar(&o.data, "data", "", "keep the data in `DIR` (default: a temporary folder, removed at the end)")
+	flags.BoolVarP(&o.verbose, "verbose", "v", false, "log what the nodes do")
+	flags.StringVar(&level, "chaos", "", "break the nodes by turns: `LEVEL` gentle or harsh")
+	flags.Lookup("chaos").NoOptDefVal = string(chaos.Gentle)
+	flags.DurationVar(&o.every, "every", chaos.DefaultEvery, "mean `TIME` from one fault to the next")
+	flags.Uint64Var(&o.seed, "seed", 0, "of the order of faults (default: another one each time)")
+	flags.BoolVar(&o.verify, "verify", false, "load the cluster while it is broken (--chaos=gentle where not said), and judge the outcome")
+	flags.DurationVar(&o.duration, "duration", time.Minute, "`TIME` of the load of --verify")
 	return cmd
+}
+
+// validate rejects what cannot be meant.
+func (o *devOptions) validate(cmd *cobra.Command) error {
+	switch {
+	case o.nodes < 1 || o.nodes > devNodes:
+		return fmt.Errorf("--nodes %d: use 1 to %d", o.nodes, devNodes)
+	case o.port < 0 || o.port > 65535-devStride*o.nodes:
+		return fmt.Errorf("--port %d: use 0 (any free ports) to %d", o.port, 65535-devStride*o.nodes)
+	}
+	if !o.verify && cmd.Flags().Changed("duration") {
+		return errors.New("--duration says how long --verify loads the cluster: add --verify")
+	}
+	if o.duration <= 0 {
+		return fmt.Errorf("--duration %v: must be more than 0", o.duration)
+	}
+	if !o.verify && !cmd.Flags().Changed("chaos") {
+		for _, name := range []string{"every", "seed"} {
+			if cmd.Flags().Changed(name) {
+				return fmt.Errorf("--%s says how --chaos breaks nodes: add --chaos", name)
+			}
+		}
+		return nil
+	}
+	if !proc.CanSignal {
+		return errors.New("--chaos: this system cannot pause processes or tell them to stop")
+	}
+	if o.every <= 0 {
+		return fmt.Errorf("--every %v: must be more than 0", o.every)
+	}
+	if !cmd.Flags().Changed("seed") {
+		o.seed = rand.Uint64N(1_000_000)
+	}
+	if _, err := chaos.NewPlan(o.chaos, o.nodes, o.every, o.seed); err != nil || o.chaos == "" {
+		return fmt.Errorf("--chaos=%s: %w", o.chaos, cmp.Or(err, errors.New("use gentle or harsh")))
+	}
+	return nil
 }
 
 // dev runs the cluster until ctx ends or a signal comes.
@@ -109,7 +182,14 @@ func dev(ctx context.Context, count, port int, data string, verbose bool, out, l
 	if err := waitReady(ctx, nodes); err != nil {
 		return err
 	}
-	printWelcome(out, nodes, data, time.Since(began))
+	where := make([]devNode, len(nodes))
+	for i, n := range nodes {
+		where[i] = devNode{n.Name(), "http://" + n.HTTPAddr()}
+	}
+	fmt.Fprintf(out, "Rondo is ready: %d nodes in one process, formed in %d ms. Data: %s\n\n", count, time.Since(began).Milliseconds(), data)
+	printNodes(out, where)
+	printCurl(out, where)
+	fmt.Fprint(out, "\nCtrl-C stops it.\n")
 	failed := make(chan error, len(nodes))
 	watch, unwatch := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -166,13 +246,18 @@ func closeAll(ctx context.Context, nodes []*node.Node) error {
 	return errors.Join(errs...)
 }
 
-// printWelcome shows what runs where, and lines to paste.
-func printWelcome(w io.Writer, nodes []*node.Node, data string, took time.Duration) {
-	first, last := "http://"+nodes[0].HTTPAddr(), "http://"+nodes[len(nodes)-1].HTTPAddr()
-	fmt.Fprintf(w, "Rondo is ready: %d nodes in one process, formed in %d ms. Data: %s\n\n", len(nodes), took.Milliseconds(), data)
+// devNode is where a node of the cluster is.
+type devNode struct{ name, url string }
+
+// printNodes shows what runs where.
+func printNodes(w io.Writer, nodes []devNode) {
 	for _, n := range nodes {
-		fmt.Fprintf(w, "  %-4s http://%s\n", n.Name(), n.HTTPAddr())
+		fmt.Fprintf(w, "  %-4s %s\n", n.name, n.url)
 	}
+}
+
+// printCurl shows lines to paste.
+func printCurl(w io.Writer, nodes []devNode) {
 	fmt.Fprintf(w, `
 Paste into another terminal:
 
@@ -187,7 +272,5 @@ Paste into another terminal:
 
   # who holds what
   curl %[1]s/v1/explain/carts/bob
-
-Ctrl-C stops it.
-`, first, last)
+`, nodes[0].url, nodes[len(nodes)-1].url)
 }

@@ -66,9 +66,9 @@ func TestPass(t *testing.T) {
 				f := newFake(t, "")
 				c := f.config()
 				test.change(&c)
-				load := 5 * time.Second
+				load := 4 * time.Second
 				if c.Pace < 0 {
-					load = 2 * time.Second
+					load = time.Second
 				}
 				r := trial(t, c, load, func(v *Verifier) {
 					for i := range test.faults {
@@ -122,7 +122,7 @@ func TestFail(t *testing.T) {
 	} {
 		t.Run(test.bug+" "+string(test.want), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := trial(t, newFake(t, test.bug).config(), 3*time.Second, nil)
+				r := trial(t, newFake(t, test.bug).config(), 2*time.Second, nil)
 				if !strings.HasPrefix(r.Verdict(), "FAIL: ") || !slices.Contains(rules(r), test.want) || slices.Contains(rules(r), check.Malformed) {
 					t.Errorf("got %s %v, want %s", r.Verdict(), rules(r), test.want)
 				}
@@ -139,15 +139,15 @@ func TestInconclusive(t *testing.T) {
 		fault      func(node int, r *http.Request) (int, string)
 		load       time.Duration
 	}{
-		{name: "mute replica", bug: "mute replica", want: "keys could not be read at the end", load: 5 * time.Second},
+		{name: "mute replica", bug: "mute replica", want: "keys could not be read at the end", load: 2 * time.Second},
 		{name: "too short", want: "are too few", load: 50 * time.Millisecond},
-		{name: "no write", want: "no write was acknowledged", load: 5 * time.Second, fault: func(_ int, r *http.Request) (int, string) {
+		{name: "no write", want: "no write was acknowledged", load: 2 * time.Second, fault: func(_ int, r *http.Request) (int, string) {
 			if r.Method != http.MethodGet {
 				return 500, `{"code":"internal","outcome":"unknown"}`
 			}
 			return 0, ""
 		}},
-		{name: "no answer to reads of all", want: "could not be read at the end", load: 5 * time.Second, fault: func(_ int, r *http.Request) (int, string) {
+		{name: "no answer to reads of all", want: "could not be read at the end", load: 2 * time.Second, fault: func(_ int, r *http.Request) (int, string) {
 			if r.URL.Query().Get("r") == "all" {
 				return -1, ""
 			}
