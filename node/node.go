@@ -167,6 +167,7 @@ func (n *Node) connect(httpAddr net.Addr, peerListener net.Listener, bucketSetti
 			}
 			return ""
 		},
+		Met: n.met,
 	})
 	if n.client, err = peer.NewClient(peerConfig); err != nil {
 		return fmt.Errorf("set up replica protocol: %w", err)
@@ -215,8 +216,10 @@ func (n *Node) connect(httpAddr net.Addr, peerListener net.Listener, bucketSetti
 func (n *Node) follow(ctx context.Context) {
 	retry := time.NewTicker(settingsRetry)
 	defer retry.Stop()
+	greeted := map[ring.NodeID]bool{}
 	for {
 		n.members.SetSettingsHash(n.buckets.Hash())
+		n.greet(greeted)
 		n.reconcile(ctx)
 		select {
 		case <-ctx.Done():
@@ -227,6 +230,28 @@ func (n *Node) follow(ctx context.Context) {
 		case <-n.buckets.Changes():
 		case <-retry.C:
 		}
+	}
+}
+
+// greet connects to every node that has come to life since the last call, before anybody needs it: so that it hears at once that this
+// node is back, and asks it again.
+func (n *Node) greet(greeted map[ring.NodeID]bool) {
+	for _, other := range n.members.Nodes() {
+		alive := healthAlive(other) && other.ID != n.store.NodeID()
+		if alive && !greeted[other.ID] {
+			if err := n.client.Greet(other.ID); err != nil {
+				n.log.Debug("could not greet a node, requests will try", "node", other.Name, "error", err)
+			}
+		}
+		greeted[other.ID] = alive
+	}
+}
+
+// met hears that another node has connected.
+func (n *Node) met(id ring.NodeID) {
+	n.coordinator.Met(id)
+	if err := n.client.Greet(id); err != nil {
+		n.log.Debug("could not greet a node back, requests will try", "node", id, "error", err)
 	}
 }
 

@@ -173,6 +173,20 @@ func (c *Client) Call(ctx context.Context, to ring.NodeID, layout uint64, op Op,
 	return nil, &Error{Peer: to, Op: op, outcome: OutcomeTimeout, notApplied: unsent, text: text, cause: ctx.Err()}
 }
 
+// Greet connects to a node that is known to be there, whatever pause failures before have left. It returns at once; an error says why
+// there is no attempt. Where there is a connection, or one under way, nothing happens.
+func (c *Client) Greet(to ring.NodeID) error {
+	l := c.link(to)
+	l.mu.Lock()
+	l.ordinary = backoff{}
+	l.mu.Unlock()
+	_, err := l.dial(c.now(), OpPing)
+	if err == nil && !c.awake.Load() {
+		c.rouse()
+	}
+	return err
+}
+
 // Close ends every connection; pending calls fail. It returns when all goroutines of the client are gone.
 func (c *Client) Close() error {
 	c.mu.Lock()

@@ -45,6 +45,7 @@ type Config struct {
 	Listen    string                                                   // server: host:port to bind; port 0 takes a free one
 	Listener  net.Listener                                             // server: used instead of Listen where set; the server closes it
 	Handler   Handler                                                  // server
+	Met       func(ring.NodeID)                                        // server: told when a node has connected, so that it is back if it was away; must not block. nil = nobody
 	Addr      func(ring.NodeID) (string, bool)                         // client: where a node listens, as known now; cheap, never blocks
 	Dial      func(ctx context.Context, addr string) (net.Conn, error) // client: nil = TCP
 

@@ -155,6 +155,9 @@ func (s *Server) serve(nc net.Conn) {
 	if err == nil {
 		var writer sync.WaitGroup
 		writer.Go(c.writeLoop)
+		if s.config.Met != nil && c.class == classOrdinary {
+			s.config.Met(c.from)
+		}
 		err = c.readLoop()
 		c.close(err)
 		writer.Wait()

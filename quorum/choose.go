@@ -92,6 +92,13 @@ func (s *peerState) settle(now, sent time.Time, class, outcome string) (opened b
 	return false
 }
 
+// met notes that the peer has come to this node by itself.
+func (s *peerState) met(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.breaker.reply(now)
+}
+
 // late notes that a read has waited for this long.
 func (s *peerState) late(now time.Time, waited time.Duration) {
 	s.mu.Lock()

@@ -122,6 +122,9 @@ func New(config Config) (*Coordinator, error) {
 // Replica is the side of this package that serves other coordinators from the same store.
 func (c *Coordinator) Replica() *Replica { return c.replica }
 
+// Met is told that a node has connected to this one: if it did not answer before, it is asked again from now on. It does not block.
+func (c *Coordinator) Met(id ring.NodeID) { c.table.get(id).met(time.Now()) }
+
 // InFlight is how many reads, writes, background repairs and listings this node coordinates now.
 func (c *Coordinator) InFlight() (reads, writes, repairs, lists int64) {
 	return c.reads.n.Load(), c.writes.n.Load(), c.repairs.n.Load(), c.lists.n.Load()

@@ -112,8 +112,8 @@ func (c *Coordinator) HandleCoordinate(ctx context.Context, from ring.NodeID, la
 	if e == nil {
 		e = c.enough(&t, w, "write")
 	}
-	if e != nil {
-		return encodeFailure(e, false), nil
+	if e != nil { // another owner may reach more replicas than this one
+		return encodeFailure(e, e.Code == CodeUnavailable), nil
 	}
 	result, e, elsewhere := c.putHere(ctx, t, w, dw, key, value, options)
 	if e != nil {

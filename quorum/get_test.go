@@ -410,3 +410,30 @@ func TestExplain(t *testing.T) {
 		t.Errorf("looking wrote %d times", n)
 	}
 }
+
+// A replica that is slow to take a repair is not waited for where another owner can hold the object.
+func TestSlowRepairIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key := ring.NewKey("b", "k")
+		c := newCluster(t, 3)
+		defer c.close()
+		owners := c.owners(key)
+		held(t, key, owners, "ab", "a", "a")
+		var slow ring.NodeID
+		c.fates = func(_, to ring.NodeID, class string) fate {
+			if class == "write" && (slow == "" || slow == to) {
+				slow = to
+				return fate{delay: time.Minute}
+			}
+			return fate{}
+		}
+		began := time.Now()
+		got, err := owners[0].coordinator.Get(t.Context(), key, ReadOptions{})
+		if err != nil || !slices.Equal(values(got.Object), []string{"ab"}) || got.Receipt.Repaired != 1 {
+			t.Errorf("got %+v, %v", got, err)
+		}
+		if took := time.Since(began); slow == "" || took > time.Second {
+			t.Errorf("the read took %v", took)
+		}
+	})
+}

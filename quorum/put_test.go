@@ -459,3 +459,33 @@ func TestCloseJoinsLateWork(t *testing.T) {
 		c.close()
 	})
 }
+
+// An owner that reaches too few others says that it did nothing, and the write goes to the next owner. A node that connects is asked again
+// at once, whatever it did not answer before.
+func TestForwardedWriteFindsAnOwnerWithAQuorum(t *testing.T) {
+	c := newCluster(t, 4)
+	defer c.close()
+	key := ring.NewKey("b", "k")
+	owners := c.owners(key)
+	first, outside := owners[0].coordinator, owners[3].coordinator
+	lonely := func(node *Coordinator, others []*memNode) {
+		for _, n := range others {
+			s := node.table.get(n.id)
+			s.mu.Lock()
+			s.breaker = breaker{open: true, retry: time.Now().Add(time.Hour)}
+			s.mu.Unlock()
+		}
+	}
+	lonely(first, owners[1:3])
+	if _, err := first.Put(t.Context(), key, text("x"), WriteOptions{}); errorOf(t, err, CodeUnavailable).Outcome != NotApplied {
+		t.Fatalf("the owner alone: %v", err)
+	}
+	got, err := outside.Put(t.Context(), key, text("forwarded"), WriteOptions{})
+	if err != nil || got.Receipt.Acked < 2 {
+		t.Fatalf("got %+v, %v", got.Receipt, err)
+	}
+	first.Met(owners[1].id)
+	if _, err := first.Put(t.Context(), key, text("y"), WriteOptions{}); err != nil {
+		t.Errorf("after one of them has connected: %v", err)
+	}
+}

@@ -63,6 +63,8 @@ func (a *attempt) repair(ctx context.Context, encoded []byte, digest uint64) *Er
 		}
 	}
 	var cause error
+	slow := time.NewTimer(a.repairPatience(ctx))
+	defer slow.Stop()
 	for holders < a.tally.r && cause == nil {
 		if holders+waiting < a.tally.r {
 			i := a.substitute(&tried, digest)
@@ -83,6 +85,12 @@ func (a *attempt) repair(ctx context.Context, encoded []byte, digest uint64) *Er
 			} else {
 				a.parts[r.index].err = r.err
 			}
+		case <-slow.C: // a replica that takes its time: another owner may hold the object instead
+			if i := a.substitute(&tried, digest); i >= 0 {
+				tried[i] = true
+				waiting++
+				a.repairOne(i, encoded, done)
+			}
 		case <-ctx.Done():
 			cause = ctx.Err()
 		}
@@ -96,6 +104,15 @@ func (a *attempt) repair(ctx context.Context, encoded []byte, digest uint64) *Er
 		return a.repairError(holders, cause)
 	}
 	return nil
+}
+
+// repairPatience is how long a repair that the answer waits for may take before another owner is asked to hold the object too.
+func (a *attempt) repairPatience(ctx context.Context) time.Duration {
+	patience := 100 * time.Millisecond
+	if at, ok := ctx.Deadline(); ok {
+		patience = min(patience, time.Until(at)/4)
+	}
+	return patience
 }
 
 // substitute is an owner to hold the merged object in place of one that failed to; -1 where there is none.

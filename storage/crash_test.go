@@ -351,3 +351,44 @@ func TestPowerLossWhileOpeningLosesNothing(t *testing.T) {
 	}
 	t.Logf("%d crashes", n)
 }
+
+// A node that is killed, or loses its power, while it makes its database for the first time starts the next time.
+func TestFirstStartBrokenOffAnywhere(t *testing.T) {
+	disk := memdisk.New()
+	cfg := small(t, disk)
+	rng := rand.New(rand.NewPCG(4, 4))
+	type start struct {
+		cfg Config
+		op  string
+	}
+	var broken []start
+	disk.Fault = func(op memdisk.Op, fd storage.FileDesc) error {
+		if op == memdisk.OpRead || op == memdisk.OpOpen {
+			return nil
+		}
+		for _, residue := range []memdisk.Residue{memdisk.Nothing, memdisk.Something, memdisk.Everything} {
+			at := small(t, disk.Crash(residue, rng))
+			copyDir(t, at.Dir, cfg.Dir)
+			broken = append(broken, start{at, fmt.Sprintf("%s %s, residue %d", op, fd, residue)})
+		}
+		return nil
+	}
+	s := mustOpen(t, cfg)
+	disk.Fault = nil
+	mustClose(t, s)
+	if len(broken) < 15 {
+		t.Fatalf("broken off at %d places only", len(broken))
+	}
+	for _, b := range broken {
+		s, err := Open(b.cfg)
+		if err != nil {
+			t.Errorf("broken off before %s: %v", b.op, err)
+			continue
+		}
+		if err := s.SetPartitions(16); err != nil {
+			t.Errorf("broken off before %s: %v", b.op, err)
+		}
+		mustPut(t, s, testKey(1), "v")
+		mustClose(t, s)
+	}
+}

@@ -45,6 +45,7 @@ type disk struct {
 	failure      atomic.Pointer[error]
 	journalSyncs histogram // what group commits take
 	otherSyncs   histogram // tables, manifests and the directory
+	watch        stallWatch
 }
 
 const maxDrops = 20
@@ -53,7 +54,7 @@ const maxDrops = 20
 type directorySyncer interface{ SyncDir() error }
 
 func newDisk(s storage.Storage) *disk {
-	d := &disk{Storage: s, sizes: map[int64]int64{}, onBacklog: func() {}, syncDir: func() error { return nil }}
+	d := &disk{Storage: s, watch: stallWatch{began: time.Now()}, sizes: map[int64]int64{}, onBacklog: func() {}, syncDir: func() error { return nil }}
 	if ds, ok := s.(directorySyncer); ok {
 		d.syncDir = ds.SyncDir
 	}
@@ -90,7 +91,12 @@ func (d *disk) fsync(h *histogram, doing string, sync func() error) error {
 		return err
 	}
 	start := time.Now()
+	place := -1
+	if h == &d.journalSyncs { // the others are large, and nobody waits for them
+		place = d.watch.begin()
+	}
 	err := sync()
+	d.watch.end(place)
 	h.observe(time.Since(start))
 	if err != nil && plant.On(plant.FsyncRetried) {
 		return err
@@ -304,7 +310,9 @@ func (j *journal) Write(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	place := j.d.watch.begin()
 	n, err := j.w.Write(p)
+	j.d.watch.end(place)
 	total := j.written.Add(int64(n))
 	if err != nil {
 		return n, j.d.fail("write "+j.fd.String(), err)

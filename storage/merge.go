@@ -69,6 +69,9 @@ func (s *Store) Merge(key ring.Key, object []byte) error {
 		return ErrClosed
 	}
 	defer s.gate.leave()
+	if err := s.disk.stalled(); err != nil {
+		return fmt.Errorf("merge: %w", err)
+	}
 	s.count.merges.Add(1)
 	w := s.takeScratch(key)
 	defer s.giveScratch(w)
@@ -125,6 +128,9 @@ func (s *Store) Update(key ring.Key, fn func(vclock.Object) (vclock.Object, erro
 		return nil, 0, ErrClosed
 	}
 	defer s.gate.leave()
+	if err := s.disk.stalled(); err != nil {
+		return nil, 0, fmt.Errorf("update: %w", err)
+	}
 	s.count.updates.Add(1)
 	w := s.takeScratch(key)
 	defer s.giveScratch(w)

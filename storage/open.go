@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/syndtr/goleveldb/leveldb"
@@ -127,6 +128,9 @@ func (s *Store) open(handles int) (err error) {
 
 // openDatabase opens goleveldb. loss says what is found lost that an unclean stop does not explain; "" = nothing.
 func (s *Store) openDatabase(mark *cleanMark, handles int) (loss string, err error) {
+	if err := s.clearUnborn(); err != nil {
+		return "", err
+	}
 	if loss, err = s.disk.missing(); err != nil {
 		return "", err
 	}
@@ -177,6 +181,27 @@ func (s *Store) openDatabase(mark *cleanMark, handles int) (loss string, err err
 		s.log.Info("database opened without the torn end that an unclean stop leaves", "err", strictErr, "dropped", strings.Join(s.disk.dropped(), "; "))
 	}
 	return loss, nil
+}
+
+// clearUnborn removes what a crash has left of a database that was being made: a manifest that is not in use. goleveldb would
+// refuse it for ever. Where there is a journal or a table too, there was a database, and nothing is removed.
+func (s *Store) clearUnborn() error {
+	if _, err := s.disk.GetMeta(); !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	files, err := s.disk.List(storage.TypeAll)
+	if err != nil {
+		return fmt.Errorf("list files: %w", err)
+	}
+	if slices.ContainsFunc(files, func(f storage.FileDesc) bool { return f.Type != storage.TypeManifest && f.Type != storage.TypeTemp }) {
+		return nil
+	}
+	for _, f := range files {
+		if err := s.disk.Remove(f); err != nil {
+			return fmt.Errorf("remove %s of a database that was never made: %w", f, err)
+		}
+	}
+	return nil
 }
 
 // incarnate finds the actor of this run: the last one after a clean stop that nothing happened to since, else a new one. Found loss

@@ -220,9 +220,12 @@ func (s *Store) Sync(done func(error)) {
 }
 
 // Healthy is nil while the store can be trusted. An error that wraps ErrFailed: writes are refused until the store is opened
-// again. One that wraps ErrDamaged: it opened with less than it held when it was stopped, and answers for what is left.
+// again. One that wraps ErrStalled: they are refused until the disk moves. One that wraps ErrDamaged: it opened with less than it held when it was stopped, and answers for what is left.
 func (s *Store) Healthy() error {
 	if err := s.disk.failed(); err != nil {
+		return err
+	}
+	if err := s.disk.stalled(); err != nil {
 		return err
 	}
 	if what := s.damage.Load(); what != nil && !plant.On(plant.AmnesiacVotes) {

@@ -93,7 +93,7 @@ func devProcesses(o devOptions) ([]*proc.Process, error) {
 	for i, n := range nodes {
 		n.Args = []string{"--cache", fmt.Sprint(devCache), "--log-level", level}
 		if o.port != 0 {
-			n.HTTP = o.port + i*devStride
+			n.Host, n.HTTP = "127.0.0.1", o.port+i*devStride
 			n.Peer, n.Gossip = n.HTTP+1, n.HTTP+2
 		}
 		join = append(join, fmt.Sprintf("%s:%d", n.Host, n.Gossip))

@@ -5,35 +5,52 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
 
-// Loopback describes count nodes named n1, n2, … on free loopback ports, each with its data and log under dir, that form one
-// ring and know each other's addresses.
+// Loopback describes count nodes named n1, n2, … on loopback, each with its data and log under dir, that form one ring and know
+// each other's addresses. On Linux the cluster has a loopback address of its own, so that a node that is down finds its ports free when it
+// comes back, whatever else the machine does; elsewhere its ports are free when Loopback is called.
 func Loopback(binary, dir, cluster string, count int) ([]*Process, error) {
-	ports, err := FreePorts(3 * count)
-	if err != nil {
-		return nil, err
+	host := "127.0.0.1"
+	var ports []int
+	if runtime.GOOS == "linux" { // where all of 127.0.0.0/8 is there
+		pid := os.Getpid()
+		host = net.IPv4(127, byte(1+pid/254%254), byte(1+pid%254), byte(1+clusters.Add(1)%254)).String()
+		for i := range 3 * count {
+			ports = append(ports, 7070+10*(i/3)+i%3)
+		}
+	} else {
+		var err error
+		if ports, err = FreePorts(3 * count); err != nil {
+			return nil, err
+		}
 	}
 	var join []string
 	for i := 0; i < count && count > 1; i++ { // a node that is to be alone joins nobody
-		join = append(join, net.JoinHostPort("127.0.0.1", strconv.Itoa(ports[3*i+2])))
+		join = append(join, net.JoinHostPort(host, strconv.Itoa(ports[3*i+2])))
 	}
 	var out []*Process
 	for i := range count {
 		name := "n" + strconv.Itoa(i+1)
 		out = append(out, New(Spec{
-			Binary: binary, Name: name, Cluster: cluster, Host: "127.0.0.1", HTTP: ports[3*i], Peer: ports[3*i+1], Gossip: ports[3*i+2],
+			Binary: binary, Name: name, Cluster: cluster, Host: host, HTTP: ports[3*i], Peer: ports[3*i+1], Gossip: ports[3*i+2],
 			Data: filepath.Join(dir, name), Log: filepath.Join(dir, name+".log"), Join: join, Expect: count,
 		}))
 	}
 	return out, nil
 }
+
+// clusters counts those of this process.
+var clusters atomic.Uint32
 
 // StartAll starts processes and waits until each is ready. On an error those it started are killed.
 func StartAll(ctx context.Context, all []*Process) error {
