@@ -14,7 +14,7 @@ func simPlan(seed uint64) []string {
 	p := &planner{random: rand.New(rand.NewPCG(seed, 99))}
 	p.nodes = []int{3, 3, 3, 3, 4, 5, 5, 5, 6, 7}[p.random.IntN(10)]
 	p.add("cluster %d", p.nodes)
-	p.add("load clients=%d pace=%dms keys=%d seed=%d", 4+p.random.IntN(5), 60+p.random.IntN(120), 2+p.random.IntN(5), seed)
+	p.add("load clients=%d pace=%dms keys=%d seed=%d%s", 4+p.random.IntN(5), 60+p.random.IntN(120), 2+p.random.IntN(5), seed, p.levels())
 	p.add("wait %v", p.span(time.Second, 3*time.Second))
 	for range 4 + p.random.IntN(7) {
 		p.fault()
@@ -46,6 +46,11 @@ func (p *planner) span(least, most time.Duration) time.Duration {
 }
 
 func (p *planner) node() string { return "n" + strconv.Itoa(1+p.random.IntN(p.nodes)) }
+
+// levels are the bucket's mostly, else others: with each of them nothing acknowledged may be lost, and where r+w>n the quorum rules hold.
+func (p *planner) levels() string {
+	return []string{" w=all r=one", " w=one dw=one r=all", " w=one dw=one r=one", " dw=all w=all", " dw=one", "", "", "", "", ""}[p.random.IntN(10)]
+}
 
 // two are different nodes.
 func (p *planner) two() string {

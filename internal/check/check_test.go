@@ -173,6 +173,11 @@ func TestRulesOneByOne(t *testing.T) {
 		{"a write under way may be missed", []Op{put(0, "a", "x", Fresh, "1"), get(4, "b", "r")}, nil},
 		{"a weak read may be old", []Op{put(0, "a", "x", Fresh, "1"), with(get(10, "b", "r"), func(o *Op) { o.Strict = false })}, nil},
 		{"back in time", []Op{with(put(0, "a", "x", Fresh, ""), func(o *Op) { o.Outcome = Unknown }), get(10, "b", "r", "x"), get(20, "c", "s")}, []Rule{Backwards}},
+		{"back in time, with reads of one replica", []Op{
+			with(put(0, "a", "x", Fresh, ""), func(o *Op) { o.Outcome = Unknown }),
+			with(get(10, "b", "r", "x"), func(o *Op) { o.Minority = true }), with(get(20, "c", "s"), func(o *Op) { o.Minority = true }),
+		}, nil},
+		{"a read of one replica misses an acknowledged write", []Op{put(0, "a", "x", Fresh, "1"), with(get(20, "c", "s"), func(o *Op) { o.Minority = true })}, []Rule{Quorum}},
 		{"unknown, then there", []Op{with(put(0, "a", "x", Fresh, ""), func(o *Op) { o.Outcome = Unknown }), get(10, "b", "r"), get(20, "c", "s", "x")}, nil},
 		{"older than its context", []Op{put(0, "a", "x", Fresh, "1"), with(get(10, "b", "r"), func(o *Op) { o.Strict, o.ContextIn = false, "1" })}, []Rule{Session}},
 		{"older than its session", []Op{

@@ -34,10 +34,10 @@ func (h *history) judgeQuorum(op int, at floor) {
 			return
 		}
 	}
-	if n, missing := at.included.missing(most); missing {
+	if n, missing := at.included.missing(most); missing && !h.ops[op].Minority {
 		earlier := h.witness(n, func(i int) bool {
 			o := h.ops[i]
-			return o.Kind == Read && o.Strict && o.Return <= h.ops[op].Invoke
+			return o.Kind == Read && o.Strict && !o.Minority && o.Return <= h.ops[op].Invoke
 		})
 		h.blame(Backwards, fmt.Sprintf("the read does not include %s, as a read before it did", h.name(n)), append(earlier, op, h.writes[n])...)
 	}

@@ -62,6 +62,9 @@ type Op struct {
 
 	// Strict says that the operation was made with r+w>n and counted only owners: its promise is the quorum rules'.
 	Strict bool `json:"strict,omitempty"`
+	// Minority says of a strict read that it asked half of the replicas or fewer. It includes every acknowledged write; but what it
+	// has shown besides, an unfinished write on a single replica, a later one may miss.
+	Minority bool `json:"minority,omitempty"`
 	// Final says that this read was made after all faults were gone and all replicas had time to agree, through a quorum or on
 	// one replica alone. All final reads of a key must show the same.
 	Final bool `json:"final,omitempty"`

@@ -134,7 +134,9 @@ func (h *history) endRead(p *progress, op int, began start) {
 	if o.Strict {
 		h.strictReads++
 		h.judgeQuorum(op, began.floor)
-		p.included.join(c.least)
+		if !o.Minority {
+			p.included.join(c.least)
+		}
 	}
 	if o.Session != "" {
 		h.judgeSession(op, *p.session(o.Session))

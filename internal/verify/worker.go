@@ -176,6 +176,7 @@ func (w *worker) fill(op *check.Op, k *key, got *answer, o client.Options) {
 		op.Want = 1
 	}
 	op.Strict = op.Strict && r.Standins == 0 && l.strict(r.N)
+	op.Minority = op.Strict && 2*op.Want <= l.of(r.N)
 	op.Values, op.Elements = k.versions(got.values)
 }
 
