@@ -7,6 +7,8 @@ GO       ?= go
 TOOL      = $(GO) tool -modfile=tools/go.mod
 FUZZTIME ?= 30s
 ROUNDS   ?= 5
+SEEDS    ?= 500
+FIRST    ?= $(shell date +%s)
 
 .PHONY: help
 help: ## this list
@@ -59,9 +61,17 @@ microbench: ## the benchmarks of the packages
 e2e: ## long tests with real processes: killed, stopped, restarted
 	RONDO_E2E=1 $(GO) test -count=1 -v -timeout 20m ./internal/e2e
 
+.PHONY: sim
+sim: ## whole clusters in virtual time under every fault: SEEDS of them, and every script
+	RONDO_SIM_SEEDS=$(SEEDS) $(GO) test -count=1 -v -timeout 30m -run 'TestSimulation|TestScripts|TestSlowNode' ./node
+
+.PHONY: sim-nightly
+sim-nightly: ## 10,000 seeds that were not played before: FIRST is the first
+	RONDO_SIM_FIRST=$(FIRST) RONDO_SIM_SEEDS=10000 $(GO) test -count=1 -v -timeout 6h -run 'TestSimulation' ./node
+
 .PHONY: planted
 planted: ## that the tests find the bugs of internal/plant
-	$(GO) test -tags planted -count=1 -run Planted ./...
+	$(GO) test -tags planted -count=1 -timeout 20m -run Planted ./...
 
 .PHONY: faults
 faults: ## real processes under real faults: killed, paused, split, full disks. Needs root, ip, nft, mkfs.ext4; RONDO_REQUIRE_FAULTS=1 fails without
