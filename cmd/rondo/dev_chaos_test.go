@@ -124,9 +124,9 @@ func processesWith(t *testing.T, text string) (found []int) {
 func TestDevChaos(t *testing.T) {
 	t.Parallel()
 	s := startDev(t, "--chaos", "--every", "800ms", "--seed", "1")
-	s.until(`^  n3 +http://127\.0\.0\.1:\d+$`)
+	s.until(`^  n3 +http://127\.[\d.]+:\d+$`)
 	s.until(`^Break-it mode, gentle, a fault about every 800ms \(--seed 1\)\.`)
-	s.until(`^  rondo verify --node http://127\.0\.0\.1:\d+,http://127\.0\.0\.1:\d+,http://127\.0\.0\.1:\d+$`)
+	s.until(`^  rondo verify --node http://127\.[\d.]+:\d+,http://127\.[\d.]+:\d+,http://127\.[\d.]+:\d+$`)
 	if got := len(processesWith(t, s.data)); got != 3 && got != 0 {
 		t.Errorf("%d processes run, want 3", got)
 	}
