@@ -475,7 +475,11 @@ func (s *simulation) verdict() (string, error) {
 }
 
 // client calls one node, as curl would.
-func (s *simulation) client(h *simHost) (*client.Client, error) {
+func (s *simulation) client(name string) (*client.Client, error) {
+	h, err := s.host(name)
+	if err != nil {
+		return nil, err
+	}
 	return client.New(client.Config{Nodes: []string{"http://" + h.ip + ":7070"}, Timeout: 2 * time.Second, Dial: s.dialFromClients})
 }
 
@@ -484,11 +488,7 @@ func (s *simulation) request(kind string, args []string) (string, error) {
 	if len(args) < 2 || kind == "put" && len(args) < 3 {
 		return "", fmt.Errorf("%s needs a node, a key, and for put a value", kind)
 	}
-	h, err := s.host(args[0])
-	if err != nil {
-		return "", err
-	}
-	c, err := s.client(h)
+	c, err := s.client(args[0])
 	if err != nil {
 		return "", err
 	}
@@ -573,11 +573,7 @@ func (s *simulation) members(args []string) (string, error) {
 	if len(args) != 1 {
 		return "", errors.New("members needs one node")
 	}
-	h, err := s.host(args[0])
-	if err != nil {
-		return "", err
-	}
-	c, err := s.client(h)
+	c, err := s.client(args[0])
 	if err != nil {
 		return "", err
 	}
