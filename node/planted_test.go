@@ -16,7 +16,6 @@ const plantedSeeds = 200
 // plantedElsewhere are the bugs that the simulation's clients cannot meet, with the test that finds each.
 var plantedElsewhere = map[plant.Bug]string{
 	plant.CorruptIsMissing: "storage: the disk of a simulated node does not rot",
-	plant.AmnesiacVotes:    "storage and node: a simulated store loses nothing that it was stopped with",
 	plant.ForeignPeer:      "peer: there is one cluster",
 	plant.VoteNotKept:      "gossip: the ring is there before the faults begin",
 	plant.ListingSkips:     "quorum: the clients list nothing",
@@ -27,8 +26,9 @@ var plantedElsewhere = map[plant.Bug]string{
 
 // plantedScripts are scenarios of testdata that show a bug at once, where seeds would not.
 var plantedScripts = map[plant.Bug]string{
-	plant.RejoinOff: "split-ten-minutes",
-	plant.ReusedDot: "lost-counter",
+	plant.RejoinOff:     "split-ten-minutes",
+	plant.ReusedDot:     "lost-counter",
+	plant.AmnesiacVotes: "lost-disk",
 }
 
 // TestPlantedBugs: the tests are tested. Each bug is found within 200 seeds, or by its script.

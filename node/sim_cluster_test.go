@@ -64,6 +64,8 @@ type simHost struct {
 	sick     bool // its disk has been made to refuse writes
 	failing  bool // an fsync is going to fail, or has failed
 	waiting  bool // it could not start on a full disk
+	lost     bool // its database is gone, and nobody has said that this is accepted
+	accept   bool // somebody has
 }
 
 // simClock is a wall clock that is wrong.
@@ -235,7 +237,7 @@ func (s *simulation) open(h *simHost) error {
 	}
 	n, err := New(Config{
 		Data: h.dir, Name: h.name, Cluster: "sim", HTTP: h.ip + ":7070", Peer: h.ip + ":7071", Gossip: h.ip + ":7072",
-		Join: join, Expect: len(s.hosts), Insecure: true, Partitions: 16, Cache: minCache,
+		Join: join, Expect: len(s.hosts), Insecure: true, Partitions: 16, Cache: minCache, AcceptLoss: h.accept,
 		machine: machine{
 			listen: func(addr string) (net.Listener, error) { return handle.Listen(addr) },
 			withStorage: func(c *storage.Config) {
@@ -406,6 +408,10 @@ func (s *simulation) healAll() error {
 		s.fixClock(h)
 		if err := s.cure(h); err != nil {
 			return err
+		}
+		if h.lost { // nothing but the final reads comes from now on, and they bring back what is lost
+			s.crash(h, false)
+			h.lost, h.accept = false, true
 		}
 		if h.node == nil {
 			if err := s.boot(h); err != nil {

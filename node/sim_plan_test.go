@@ -14,10 +14,19 @@ func simPlan(seed uint64) []string {
 	p := &planner{random: rand.New(rand.NewPCG(seed, 99))}
 	p.nodes = []int{3, 3, 3, 3, 4, 5, 5, 5, 6, 7}[p.random.IntN(10)]
 	p.add("cluster %d", p.nodes)
-	p.add("load clients=%d pace=%dms keys=%d seed=%d%s", 4+p.random.IntN(5), 60+p.random.IntN(120), 2+p.random.IntN(5), seed, p.levels())
+	levels := p.levels()
+	p.add("load clients=%d pace=%dms keys=%d seed=%d%s", 4+p.random.IntN(5), 60+p.random.IntN(120), 2+p.random.IntN(5), seed, levels)
 	p.add("wait %v", p.span(time.Second, 3*time.Second))
-	for range 4 + p.random.IntN(7) {
-		p.fault()
+	loses := -1 // the fault that is the loss of one disk: what a quorum has acknowledged is on another one
+	if levels == "" && p.random.IntN(4) == 0 {
+		loses = p.random.IntN(4)
+	}
+	for i := range 4 + p.random.IntN(7) {
+		if i == loses {
+			p.add("lose %s for %v", p.node(), p.lasting())
+		} else {
+			p.fault()
+		}
 		if p.random.IntN(4) > 0 { // else at once with the next
 			p.add("wait %v", p.span(200*time.Millisecond, 8*time.Second))
 		}

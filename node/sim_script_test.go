@@ -27,6 +27,7 @@ import (
 //	crash n1 n2 [for 5s]              kill -9
 //	power n1|all [for 5s]             power loss: what was not synced is gone
 //	blackout n1|all                   power loss, back at once; nothing unsynced is left by luck
+//	lose n1 [for 5s]                  its database is gone; it comes back as itself, and must not vote until finish accepts the loss
 //	drain n1 [for 5s]                 a clean stop
 //	start n1                          what was stopped runs again
 //	pause n1 [for 5s]                 SIGSTOP, as others see it
@@ -103,7 +104,7 @@ func (s *simulation) breakIt(name string, args []string) error {
 		return s.start(n)
 	case "load":
 		return s.loadFrom(args)
-	case "crash", "power", "blackout", "drain", "start", "pause", "full", "eio", "isolate", "mute":
+	case "crash", "power", "blackout", "lose", "drain", "start", "pause", "full", "eio", "isolate", "mute":
 		return s.eachHost(name, args, lasts)
 	case "cut", "oneway", "flap", "reset":
 		return s.pair(name, args, every, lasts)
@@ -223,6 +224,12 @@ func (s *simulation) oneHost(name string, h *simHost, lasts time.Duration) error
 			s.lose(h, memdisk.Nothing)
 		}
 		return s.boot(h)
+	case "lose":
+		if h.node != nil {
+			s.crash(h, false)
+			s.after(lasts, func() error { return s.boot(h) })
+		}
+		h.disk, h.lost = memdisk.New(), true
 	case "drain":
 		if h.node != nil {
 			s.drain(h)
