@@ -467,34 +467,47 @@ func (s *simulation) cure(h *simHost) error {
 	return s.boot(h)
 }
 
-// awaitWhole waits until every node sees every other alive, and all have one ring.
+// awaitWhole waits until every node is up and sees every other alive, and all have one ring.
 func (s *simulation) awaitWhole(limit time.Duration) error {
 	for deadline := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
-		var wrong []string
-		rings := map[string]bool{}
-		for _, h := range s.hosts {
-			l := h.node.members.Layout()
-			if l == nil {
-				wrong = append(wrong, h.name+" has no ring")
-				continue
-			}
-			rings[fmt.Sprint(l.Version(), " ", l.Hash())] = true
-			for _, other := range s.hosts {
-				if !h.node.members.Alive(other.node.ID()) {
-					wrong = append(wrong, fmt.Sprintf("%s does not see %s", h.name, other.name))
-				}
-			}
-		}
-		if len(rings) > 1 {
-			wrong = append(wrong, fmt.Sprintf("%d rings", len(rings)))
-		}
-		if len(wrong) == 0 {
+		s.busy <- struct{}{} // a fault may just end
+		wrong := s.notWhole()
+		<-s.busy
+		if wrong == "" {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("not whole %v after the end of all faults: %s", limit, strings.Join(wrong, "; "))
+			return fmt.Errorf("not whole after %v: %s", limit, wrong)
 		}
 	}
+}
+
+// notWhole says what keeps the cluster from being whole. The caller holds the token.
+func (s *simulation) notWhole() string {
+	var wrong []string
+	rings := map[string]bool{}
+	for _, h := range s.hosts {
+		if h.node == nil {
+			return h.name + " is down"
+		}
+	}
+	for _, h := range s.hosts {
+		l := h.node.members.Layout()
+		if l == nil {
+			wrong = append(wrong, h.name+" has no ring")
+			continue
+		}
+		rings[fmt.Sprint(l.Version(), " ", l.Hash())] = true
+		for _, other := range s.hosts {
+			if !h.node.members.Alive(other.node.ID()) {
+				wrong = append(wrong, fmt.Sprintf("%s does not see %s", h.name, other.name))
+			}
+		}
+	}
+	if len(rings) > 1 {
+		wrong = append(wrong, fmt.Sprintf("%d rings", len(rings)))
+	}
+	return strings.Join(wrong, "; ")
 }
 
 // finish ends the load, heals everything, and judges what the clients saw.

@@ -16,6 +16,9 @@ import (
 // half as much again as before, and at least 99 in 100 succeed. Virtual time makes that exact: nothing but the
 // network takes time.
 func TestSlowNode(t *testing.T) {
+	if raceDetector {
+		t.Skip("SKIPPED: figures in virtual time, for which the race detector takes minutes; it watches the same code in TestSimulation and TestScripts")
+	}
 	for _, nodes := range []int{3, 5} {
 		for _, fault := range []string{"slow n3 500ms", "pause n3"} {
 			t.Run(fmt.Sprintf("%s of %d", strings.ReplaceAll(fault, " ", "_"), nodes), func(t *testing.T) {

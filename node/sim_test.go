@@ -179,7 +179,11 @@ func number64(t *testing.T, name string, otherwise uint64) uint64 {
 // nodes, powers them off and fills their disks, while clients work; the checkers judge what the clients saw. RONDO_SIM_SEEDS
 // says how many, RONDO_SIM_FIRST which is the first, RONDO_SIM_SEED plays one.
 func TestSimulation(t *testing.T) {
-	first, count := number64(t, "RONDO_SIM_FIRST", 1), number64(t, "RONDO_SIM_SEEDS", simSeeds)
+	usual := uint64(simSeeds)
+	if raceDetector {
+		usual = simSeeds / 3
+	}
+	first, count := number64(t, "RONDO_SIM_FIRST", 1), number64(t, "RONDO_SIM_SEEDS", usual)
 	if os.Getenv("RONDO_SIM_SEED") != "" {
 		first, count = number64(t, "RONDO_SIM_SEED", 0), 1
 	}
