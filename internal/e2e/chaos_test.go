@@ -68,7 +68,7 @@ func withChaos(t *testing.T, c chaos.Config, nodes []*process, last time.Duratio
 
 // One node at a time is killed, frozen or drained, all the while clients work: no promise is broken, and most requests succeed.
 func TestGentleChaos(t *testing.T) {
-	r := withChaos(t, chaos.Config{Seed: 1, Every: 2 * time.Second}, startCluster(t, 3), 15*time.Second, verify.Config{Seed: 1})
+	r := withChaos(t, chaos.Config{Seed: 1, Every: 2 * time.Second}, startCluster(t, 3), span(6*time.Second, 15*time.Second), verify.Config{Seed: 1})
 	ok := 0
 	for _, o := range r.History {
 		if o.Outcome == check.OK {

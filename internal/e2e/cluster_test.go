@@ -48,6 +48,14 @@ func long(t *testing.T) {
 	}
 }
 
+// span is how long something goes on: in an ordinary run of the tests, and where long ones were asked for.
+func span(usual, long time.Duration) time.Duration {
+	if os.Getenv("RONDO_E2E") == "" {
+		return usual
+	}
+	return long
+}
+
 // process is one rondo serve, whose troubles fail the test.
 type process struct {
 	*proc.Process

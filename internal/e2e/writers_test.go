@@ -175,7 +175,7 @@ func TestConcurrentWriters(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			nodes := startCluster(t, 3)
 			w := &workload{t: t, nodes: nodes, keys: 12, clients: 8}
-			ctx, cancel := context.WithTimeout(t.Context(), 12*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), span(4*time.Second, 12*time.Second))
 			defer cancel()
 			var fault sync.WaitGroup
 			fault.Go(func() { test.fault(ctx, nodes) })
