@@ -528,7 +528,7 @@ func (s *simulation) finish() (*verify.Result, error) {
 
 // close stops everything; the bubble is empty afterwards.
 func (s *simulation) close() error {
-	var errs []error
+	errs := make([]error, len(s.hosts))
 	if s.stopLoad != nil {
 		s.stopLoad()
 		s.loading.Wait()
@@ -539,7 +539,7 @@ func (s *simulation) close() error {
 	}
 	s.healNetwork()
 	var group sync.WaitGroup
-	for _, h := range s.hosts {
+	for i, h := range s.hosts {
 		s.resume(h)
 		if h.node == nil {
 			continue
@@ -549,7 +549,7 @@ func (s *simulation) close() error {
 			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 			defer cancel()
 			if err := n.Close(ctx); err != nil && !sick {
-				fmt.Fprintf(s.log, "close %s: %v", n.Name(), err)
+				errs[i] = fmt.Errorf("close %s: %w", n.Name(), err)
 			}
 		})
 	}

@@ -46,6 +46,17 @@ func (c *cluster) newLoad(edit func(*verify.Config)) *load {
 	return l
 }
 
+// underLoad starts the cluster, lets a load and a witness at each node begin, and gives them a while before anything breaks.
+func (c *cluster) underLoad(before time.Duration) (*load, *witness) {
+	c.t.Helper()
+	c.start()
+	l := c.newLoad(nil)
+	l.begin()
+	w := c.watch(c.nodes...)
+	c.pass(before)
+	return l, w
+}
+
 // begin starts the clients.
 func (l *load) begin() {
 	ctx, cancel := context.WithCancel(l.c.t.Context())

@@ -18,11 +18,7 @@ import (
 func TestHalfOpenConnections(t *testing.T) {
 	long(t)
 	n, c := namespaces(t, 3)
-	c.start()
-	l := c.newLoad(nil)
-	l.begin()
-	w := c.watch(c.nodes...)
-	c.pass(3 * time.Second)
+	l, w := c.underLoad(3 * time.Second)
 	a, b := c.nodes[0], c.nodes[1]
 	dead := n.connections(a, b)
 	if len(dead) < 2 { // one in each direction at least
@@ -64,11 +60,7 @@ func TestHalfOpenConnections(t *testing.T) {
 func TestUDPLoss(t *testing.T) {
 	long(t)
 	n, c := namespaces(t, 3)
-	c.start()
-	l := c.newLoad(nil)
-	l.begin()
-	w := c.watch(c.nodes...)
-	c.pass(2 * time.Second)
+	l, w := c.underLoad(2 * time.Second)
 	n.loseUDP(30)
 	began := time.Now()
 	l.note("30 %% of UDP packets are lost")

@@ -13,11 +13,7 @@ func TestSplit(t *testing.T) {
 	long(t)
 	n, c := namespaces(t, 3)
 	alone, rest := c.nodes[2], c.nodes[:2]
-	c.start()
-	l := c.newLoad(nil)
-	l.begin()
-	w := c.watch(c.nodes...)
-	c.pass(3 * time.Second)
+	l, w := c.underLoad(3 * time.Second)
 	n.cut([]*proc.Process{alone}, rest)
 	split := time.Now()
 	l.note("n3 is cut off")
@@ -54,11 +50,7 @@ func TestOneWayCut(t *testing.T) {
 			long(t)
 			n, c := namespaces(t, 3)
 			one, rest := c.nodes[2:], c.nodes[:2]
-			c.start()
-			l := c.newLoad(nil)
-			l.begin()
-			w := c.watch(c.nodes...)
-			c.pass(3 * time.Second)
+			l, w := c.underLoad(3 * time.Second)
 			test.cut(n, one, rest)
 			cut := time.Now()
 			l.note("n3 %s", test.name)
@@ -86,11 +78,7 @@ func TestFlappingLink(t *testing.T) {
 	long(t)
 	n, c := namespaces(t, 3)
 	alone, rest := c.nodes[2], c.nodes[:2]
-	c.start()
-	l := c.newLoad(nil)
-	l.begin()
-	w := c.watch(c.nodes...)
-	c.pass(3 * time.Second)
+	l, w := c.underLoad(3 * time.Second)
 	began := time.Now()
 	for i := 0; time.Since(began) < 30*time.Second; i++ {
 		if i%2 == 0 {
@@ -118,11 +106,7 @@ func TestBridgePartition(t *testing.T) {
 	long(t)
 	n, c := namespaces(t, 5)
 	left, middle, right := c.nodes[:2], c.nodes[2], c.nodes[3:]
-	c.start()
-	l := c.newLoad(nil)
-	l.begin()
-	w := c.watch(c.nodes...)
-	c.pass(3 * time.Second)
+	l, w := c.underLoad(3 * time.Second)
 	n.cut(left, right)
 	began := time.Now()
 	l.note("n1 and n2 see n4 and n5 no more; n3 sees all")

@@ -46,11 +46,7 @@ func TestKillOneNode(t *testing.T) {
 func TestKillMinorityInALoop(t *testing.T) {
 	long(t)
 	c := loopback(t, 3)
-	c.start()
-	l := c.newLoad(nil)
-	l.begin()
-	w := c.watch(c.nodes...)
-	c.pass(2 * time.Second)
+	l, w := c.underLoad(2 * time.Second)
 	var through []sighting
 	for round := range 10 {
 		victim := c.nodes[round%3]
@@ -121,11 +117,7 @@ func TestPause(t *testing.T) {
 		t.Run(length.String(), func(t *testing.T) {
 			long(t)
 			c := loopback(t, 3)
-			c.start()
-			l := c.newLoad(nil)
-			l.begin()
-			w := c.watch(c.nodes...)
-			c.pass(2 * time.Second)
+			l, w := c.underLoad(2 * time.Second)
 			victim, rest := c.nodes[2], c.nodes[:2]
 			c.must(victim.Pause())
 			paused := time.Now()

@@ -43,11 +43,7 @@ func TestSlowNode(t *testing.T) {
 func TestReorderedAndDuplicatedPackets(t *testing.T) {
 	long(t)
 	n, c := namespaces(t, 3)
-	c.start()
-	l := c.newLoad(nil)
-	l.begin()
-	w := c.watch(c.nodes...)
-	c.pass(2 * time.Second)
+	l, w := c.underLoad(2 * time.Second)
 	heal := n.slow(c.nodes[2], slowLine{delay: 50 * time.Millisecond, jitter: 100 * time.Millisecond, duplicate: 0.1})
 	began := time.Now()
 	l.note("packets of n3 are 50 to 150 ms late, out of order, some twice")
