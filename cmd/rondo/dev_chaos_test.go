@@ -180,7 +180,7 @@ func TestDevChaosReportsANodeThatEnds(t *testing.T) {
 	}
 	s.until(`^Data and logs are kept in ` + regexp.QuoteMeta(s.data) + `$`)
 	// The cluster may just be waiting for all nodes to see each other.
-	s.until(`^error: (.*: )?n[123] (ended, and nobody had told it to|has ended before it was ready); its last words:$`)
+	s.until(`^error: (.*: )?n[123] (ended, and nobody had (told it to; its last words:|broken it)|has ended before it was ready; its last words:)$`)
 	s.until(`level=INFO`)
 	s.end(exitFailure, true)
 }

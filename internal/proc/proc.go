@@ -3,6 +3,7 @@
 package proc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -149,8 +151,41 @@ func (p *Process) Signal(s syscall.Signal) error {
 	return nil
 }
 
-// Pause freezes the process, as SIGSTOP does. An error on systems without such signals.
-func (p *Process) Pause() error { return p.Signal(sigStop) }
+// Pause freezes the process, as SIGSTOP does; where there is a /proc, every thread stands still when Pause returns. An error on
+// systems without such signals.
+func (p *Process) Pause() error {
+	if err := p.Signal(sigStop); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(pauseTime); p.Running() && !frozen(p.PID()); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s still runs %v after SIGSTOP", p.Name, pauseTime)
+		}
+	}
+	return nil
+}
+
+// pauseTime is how long a process may take to stand still. A thread that waits for a disk does so when the disk has answered.
+const pauseTime = 10 * time.Second
+
+// frozen tells whether no thread of a process runs, as far as /proc tells.
+func frozen(pid int) bool {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return true
+	}
+	for _, name := range stats {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		// The state follows the name of the program, which is in parentheses and may hold any.
+		if i := bytes.LastIndexByte(b, ')'); i+2 < len(b) && !bytes.ContainsRune([]byte("TtZX"), rune(b[i+2])) {
+			return false
+		}
+	}
+	return true
+}
 
 // Resume lets a paused process go on. One that is not paused is left alone.
 func (p *Process) Resume() error {
