@@ -86,7 +86,7 @@ func TestHarshChaos(t *testing.T) {
 	long(t)
 	for _, count := range []int{3, 5} {
 		t.Run(fmt.Sprint(count, " nodes"), func(t *testing.T) {
-			withChaos(t, chaos.Config{Seed: 2, Level: chaos.Harsh, Every: 2 * time.Second}, startCluster(t, count), time.Minute, verify.Config{Seed: 2})
+			withChaos(t, chaos.Config{Seed: 2, Level: chaos.Harsh, Every: 2 * time.Second}, startCluster(t, count), 30*time.Second, verify.Config{Seed: 2})
 		})
 	}
 }
