@@ -165,7 +165,7 @@ func (m *Membership) hear(n *memberlist.Node, up bool) {
 		e.since = now
 		if up {
 			e.pong = new(atomic.Int64)
-			e.pong.Store(now.UnixNano())
+			e.pong.Store(m.now())
 		}
 		m.logPassage(id, e)
 	}
@@ -263,6 +263,6 @@ func (d *delegate) AckPayload() []byte { return nil }
 // NotifyPingComplete notes that a node answered this node's own probe.
 func (d *delegate) NotifyPingComplete(n *memberlist.Node, _ time.Duration, _ []byte) {
 	if seen := d.view.Load().nodes[ring.NodeID(n.Name)]; seen != nil && seen.pong != nil {
-		seen.pong.Store(time.Now().UnixNano())
+		seen.pong.Store((*Membership)(d).now())
 	}
 }

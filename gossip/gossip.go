@@ -30,7 +30,8 @@ import (
 type Membership struct {
 	config  Config
 	log     *slog.Logger
-	process uint64 // random, to tell this process from others with the same id
+	process uint64    // random, to tell this process from others with the same id
+	born    time.Time // zero of the clock that answers are timed by
 
 	layout  atomic.Pointer[ring.Layout]
 	view    atomic.Pointer[view]
@@ -72,7 +73,7 @@ func New(config Config) (*Membership, error) {
 	}
 	m := &Membership{
 		config: config, log: config.Logger, changes: make(chan struct{}, 1), failed: make(chan error, 1),
-		table: map[ring.NodeID]*entry{}, foreign: map[ring.NodeID]string{}, told: map[string]struct{}{},
+		born: time.Now(), table: map[ring.NodeID]*entry{}, foreign: map[ring.NodeID]string{}, told: map[string]struct{}{},
 		announce: make(chan struct{}, 1), wakeForm: make(chan struct{}, 1), wakeJoin: make(chan struct{}, 1),
 		opened: time.Now(), saying: make(gate, 1), ending: make(gate, 1),
 	}
@@ -91,6 +92,9 @@ func New(config Config) (*Membership, error) {
 	m.refresh()
 	return m, nil
 }
+
+// now is nanoseconds on the Membership's own clock, which no change of the wall clock moves.
+func (m *Membership) now() int64 { return int64(time.Since(m.born)) }
 
 // load reads layout, forming state and peers from disk.
 func (m *Membership) load() error {

@@ -147,7 +147,7 @@ func hashIDs(ids []ring.NodeID) uint64 {
 // have a quorum. It never blocks.
 func (m *Membership) Alive(id ring.NodeID) bool {
 	n := m.view.Load().nodes[id]
-	return n != nil && (n.up || n.pong != nil && !n.Draining && time.Since(time.Unix(0, n.pong.Load())) < m.config.hearsay())
+	return n != nil && (n.up || n.pong != nil && !n.Draining && m.now()-n.pong.Load() < int64(m.config.hearsay()))
 }
 
 // Addr is where the node's replica protocol listens, also of a node that is dead. It never blocks.
@@ -187,7 +187,7 @@ func (m *Membership) describeHealth(v *view, n *viewed) Node {
 	out := n.Node
 	if n.up && n.pong != nil && m.list.Load() != nil {
 		round := time.Duration(v.others) * m.config.Timing.ProbeInterval * time.Duration(m.list.Load().GetHealthScore()+1)
-		if time.Since(time.Unix(0, n.pong.Load())) > max(2*round, minSuspect) {
+		if time.Duration(m.now()-n.pong.Load()) > max(2*round, minSuspect) {
 			out.Health = Suspect
 		}
 	}

@@ -45,6 +45,9 @@ func (n *Node) greet(greeted map[ring.NodeID]bool) {
 
 // met hears that another node has connected.
 func (n *Node) met(id ring.NodeID) {
+	if _, known := n.members.Addr(id); !known {
+		return // whoever it says it is: what is kept of nodes is kept of those that gossip has heard of
+	}
 	n.coordinator.Met(id)
 	if err := n.client.Greet(id); err != nil {
 		n.log.Debug("could not greet a node back, requests will try", "node", id, "error", err)
