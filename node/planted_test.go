@@ -21,6 +21,7 @@ var plantedElsewhere = map[plant.Bug]string{
 	plant.ListingSkips:     "quorum: the clients list nothing",
 	plant.WallClockOnly:    "quorum: no bucket of the last writer",
 	plant.BadContextIsNone: "httpapi: the clients send back the contexts that they got",
+	plant.LateReply:        "peer: an answer that late for a slot that is taken again is rare, and seeds find it only now and then",
 	plant.FsyncRetried:     "storage: needs a power cut right after the failed fsync",
 }
 
