@@ -63,7 +63,7 @@ func overPeer(b *testing.B) map[string]func() error {
 		"write-1KB": func() error {
 			done := results.Get().(chan error)
 			defer results.Put(done)
-			client.Write(ctx, idB, 1, key, value, true, func(err error) { done <- err })
+			client.Write(ctx, idB, 1, key, value, true, false, func(err error) { done <- err })
 			return <-done
 		},
 		"read-1KB": func() error {

@@ -127,10 +127,13 @@ func (c *Client) Read(ctx context.Context, to ring.NodeID, layout uint64, key ri
 
 // Write merges object on a replica, on disk before the answer where sync is set. The bytes are copied before Write returns.
 // done is called as Read calls it.
-func (c *Client) Write(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, object []byte, sync bool, done func(error)) {
+func (c *Client) Write(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error)) {
 	r := request{op: OpWrite, layout: layout, keyed: true, key: key, body: object, call: call{write: done}}
 	if sync {
-		r.flags = flagSync
+		r.flags |= flagSync
+	}
+	if repair {
+		r.flags |= flagRepair
 	}
 	if _, err := c.start(ctx, to, &r); err != nil {
 		done(err)

@@ -32,8 +32,8 @@ func TestCalls(t *testing.T) {
 			}
 			return nil, 0, nil
 		},
-		write: func(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync bool, done func(error)) {
-			if from != idA || layout != 7 || !sync || key != ring.NewKey("b", "k") || !bytes.Equal(object, big) && string(object) != "small" {
+		write: func(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error)) {
+			if from != idA || layout != 7 || !sync || !repair || key != ring.NewKey("b", "k") || !bytes.Equal(object, big) && string(object) != "small" {
 				done(fmt.Errorf("got from %s, layout %d, sync %v, key %+v, %d bytes", from, layout, sync, key, len(object)))
 				return
 			}
@@ -101,7 +101,7 @@ func TestHandlerErrors(t *testing.T) {
 	var err error
 	server := openServer(t, &handler{
 		tryRead: func(ring.Key, bool) ([]byte, uint64, bool, error) { return nil, 0, false, err },
-		write:   func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _ bool, done func(error)) { done(err) },
+		write:   func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _, _ bool, done func(error)) { done(err) },
 		call:    func(context.Context, ring.NodeID, uint64, Op, []byte) ([]byte, error) { return nil, err },
 	}, nil)
 	client := openClient(t, server.Addr().String(), nil)
@@ -135,7 +135,7 @@ func TestRepliesOutOfOrder(t *testing.T) {
 	var mu sync.Mutex
 	var waiting []func()
 	server := openServer(t, &handler{
-		write: func(_ ring.NodeID, _ uint64, key ring.Key, _ []byte, _ bool, done func(error)) {
+		write: func(_ ring.NodeID, _ uint64, key ring.Key, _ []byte, _, _ bool, done func(error)) {
 			mu.Lock()
 			defer mu.Unlock()
 			waiting = append(waiting, func() { done(errors.New("about " + key.Name)) })
@@ -151,7 +151,7 @@ func TestRepliesOutOfOrder(t *testing.T) {
 	for i := range n {
 		name := fmt.Sprintf("key-%d.", i)
 		calls.Add(1)
-		client.Write(within(t, 10*time.Second), idB, 1, ring.NewKey("b", name), nil, false, func(err error) {
+		client.Write(within(t, 10*time.Second), idB, 1, ring.NewKey("b", name), nil, false, false, func(err error) {
 			defer calls.Done()
 			if err == nil || !strings.Contains(err.Error(), "about "+name) {
 				t.Errorf("%s: got %v", name, err)
@@ -179,7 +179,7 @@ func TestLargeOnItsOwnConnection(t *testing.T) {
 	c.busy = true // as if the kernel took no more
 	c.mu.Unlock()
 	done := make(chan error, 1)
-	client.Write(ctx, idB, 1, ring.NewKey("b", "large"), large, true, func(err error) { done <- err })
+	client.Write(ctx, idB, 1, ring.NewKey("b", "large"), large, true, false, func(err error) { done <- err })
 	if err := write(ctx, client, ring.NewKey("b", "small"), []byte("small")); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +201,7 @@ func TestConcurrentCalls(t *testing.T) {
 		read: func(key ring.Key, _ bool) ([]byte, uint64, error) {
 			return bytes.Repeat([]byte(key.Name), 1+len(key.Name)*int(key.Token%2)*20000), key.Token, nil
 		},
-		write: func(_ ring.NodeID, _ uint64, key ring.Key, object []byte, _ bool, done func(error)) {
+		write: func(_ ring.NodeID, _ uint64, key ring.Key, object []byte, _, _ bool, done func(error)) {
 			if !strings.HasPrefix(string(object), key.Name) {
 				done(errors.New("another key's object"))
 				return
@@ -254,7 +254,7 @@ func TestOverload(t *testing.T) {
 	release := make(chan struct{})
 	var begun atomic.Int32
 	server := openServer(t, &handler{
-		write: func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _ bool, done func(error)) {
+		write: func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _, _ bool, done func(error)) {
 			begun.Add(1)
 			<-release
 			done(nil)
@@ -265,7 +265,7 @@ func TestOverload(t *testing.T) {
 	ctx := within(t, 10*time.Second)
 	results := make(chan error, 100)
 	send := func() {
-		client.Write(ctx, idB, 1, ring.NewKey("b", "k"), []byte("o"), false, func(err error) { results <- err })
+		client.Write(ctx, idB, 1, ring.NewKey("b", "k"), []byte("o"), false, false, func(err error) { results <- err })
 	}
 	send()
 	send()
@@ -307,7 +307,7 @@ func TestSendBufferLimit(t *testing.T) {
 	})
 	results := make(chan error, 10)
 	send := func(n int) {
-		client.Write(within(t, 10*time.Second), idB, 1, ring.NewKey("b", "k"), make([]byte, n), false, func(err error) { results <- err })
+		client.Write(within(t, 10*time.Second), idB, 1, ring.NewKey("b", "k"), make([]byte, n), false, false, func(err error) { results <- err })
 	}
 	send(200_000) // more than the limit, but nothing else waits
 	send(1)

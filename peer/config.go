@@ -22,7 +22,7 @@ type Handler interface {
 	Read(from ring.NodeID, layout uint64, key ring.Key, digestOnly bool) (object []byte, digest uint64, err error)
 	// Write merges the object on a worker. done is called exactly once, then or later, from any goroutine. The object is valid
 	// until done is called and belongs to the server.
-	Write(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync bool, done func(error))
+	Write(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error))
 	// Call answers everything else. It may block until ctx ends. The payload is the handler's to keep.
 	Call(ctx context.Context, from ring.NodeID, layout uint64, op Op, payload []byte) ([]byte, error)
 }

@@ -350,7 +350,7 @@ func TestUnsentIsNotApplied(t *testing.T) {
 	var calls sync.WaitGroup
 	send := func(i int, object []byte) {
 		calls.Add(1)
-		client.Write(within(t, 10*time.Second), idB, 1, ring.NewKey("b", "k"), object, false, func(err error) { results[i] = err; calls.Done() })
+		client.Write(within(t, 10*time.Second), idB, 1, ring.NewKey("b", "k"), object, false, false, func(err error) { results[i] = err; calls.Done() })
 	}
 	send(0, []byte("taken"))
 	eventually(t, "one frame sent", func() bool { return client.Stats()[0].BytesOut > 0 && client.Stats()[0].Waiting == 0 })

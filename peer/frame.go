@@ -25,6 +25,7 @@ const (
 	flagError                  // the answer is a fault
 	flagDigestOnly             // OpRead: the digest is enough
 	flagSync                   // OpWrite: answer once it is on disk
+	flagRepair                 // OpWrite: repairs what another replica has; taken where client writes are not
 )
 
 // errFrame marks bytes that are not a frame. The stream cannot be trusted after it.

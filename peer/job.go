@@ -65,7 +65,7 @@ func (j *job) run() {
 		object, digest, err := s.config.Handler.Read(c.from, j.layout, j.key, j.flags&flagDigestOnly != 0)
 		j.end(func() { c.answerRead(j.header, object, digest, err, false) })
 	case OpWrite:
-		s.config.Handler.Write(c.from, j.layout, j.key, j.payload, j.flags&flagSync != 0, j.done)
+		s.config.Handler.Write(c.from, j.layout, j.key, j.payload, j.flags&flagSync != 0, j.flags&flagRepair != 0, j.done)
 	default:
 		ctx, cancel := context.WithDeadline(s.ctx, s.began.Add(time.Duration(j.deadline)))
 		answer, err := s.config.Handler.Call(ctx, c.from, j.layout, j.op, j.payload)

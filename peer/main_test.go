@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type handler struct {
 	tryRead func(key ring.Key, digestOnly bool) ([]byte, uint64, bool, error)
 	read    func(key ring.Key, digestOnly bool) ([]byte, uint64, error)
-	write   func(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync bool, done func(error))
+	write   func(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error))
 	call    func(ctx context.Context, from ring.NodeID, layout uint64, op Op, payload []byte) ([]byte, error)
 }
 
@@ -37,12 +37,12 @@ func (h *handler) Read(_ ring.NodeID, _ uint64, key ring.Key, digestOnly bool) (
 	return h.read(key, digestOnly)
 }
 
-func (h *handler) Write(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync bool, done func(error)) {
+func (h *handler) Write(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error)) {
 	if h.write == nil {
 		done(nil)
 		return
 	}
-	h.write(from, layout, key, object, sync, done)
+	h.write(from, layout, key, object, sync, repair, done)
 }
 
 func (h *handler) Call(ctx context.Context, from ring.NodeID, layout uint64, op Op, payload []byte) ([]byte, error) {
@@ -121,7 +121,7 @@ func read(ctx context.Context, c *Client, key ring.Key) ([]byte, uint64, error) 
 // write is Client.Write that blocks.
 func write(ctx context.Context, c *Client, key ring.Key, object []byte) error {
 	got := make(chan error, 2)
-	c.Write(ctx, idB, 7, key, object, true, func(err error) { got <- err })
+	c.Write(ctx, idB, 7, key, object, true, true, func(err error) { got <- err })
 	return <-got
 }
 

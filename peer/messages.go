@@ -17,18 +17,20 @@ const (
 	OpNone       Op = 0 // skipped: a request that was taken back
 	OpRead       Op = 1
 	OpWrite      Op = 2
-	OpCoordinate Op = 3 // Call: coordinate a write
-	OpList       Op = 4 // Call: list the keys of a bucket
-	OpLayout     Op = 5 // Call: the newest layout
-	OpForm       Op = 6 // Call: agree on the first layout
-	OpSettings   Op = 7 // Call: bucket settings
-	OpPing       Op = 8 // answered by the server itself
-	OpRefuse     Op = 9 // the client will not talk to this server; the payload says why
+	OpCoordinate Op = 3  // Call: coordinate a write
+	OpList       Op = 4  // Call: list the keys of a bucket
+	OpLayout     Op = 5  // Call: the newest layout
+	OpForm       Op = 6  // Call: agree on the first layout
+	OpSettings   Op = 7  // Call: bucket settings
+	OpPing       Op = 8  // answered by the server itself
+	OpRefuse     Op = 9  // the client will not talk to this server; the payload says why
+	OpExchange   Op = 10 // Call: anti-entropy, hints, collection of tombstones
+	OpStandin    Op = 11 // Call: write to and read from a stand-in
 )
 
 // String is the op's name in messages and metrics.
 func (o Op) String() string {
-	names := [...]string{"none", "read", "write", "coordinate", "list", "layout", "form", "settings", "ping", "refuse"}
+	names := [...]string{"none", "read", "write", "coordinate", "list", "layout", "form", "settings", "ping", "refuse", "exchange", "standin"}
 	if int(o) < len(names) {
 		return names[o]
 	}
@@ -41,7 +43,7 @@ func flagsOf(o Op) byte {
 	case OpRead:
 		return flagDigestOnly
 	case OpWrite:
-		return flagSync
+		return flagSync | flagRepair
 	}
 	return 0
 }

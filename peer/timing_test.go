@@ -97,7 +97,7 @@ func TestDeadlines(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		},
-		write: func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _ bool, done func(error)) {
+		write: func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _, _ bool, done func(error)) {
 			time.AfterFunc(time.Minute, func() { done(nil) })
 		},
 	}, nil, func(t *testing.T, pipes *pipes, server *Server, client *Client) {
@@ -130,13 +130,13 @@ func TestDeadlines(t *testing.T) {
 // A request whose deadline has passed in the queue is not begun.
 func TestExpiredInQueue(t *testing.T) {
 	var begun atomic.Int32
-	bubble(t, &handler{write: func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _ bool, done func(error)) {
+	bubble(t, &handler{write: func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _, _ bool, done func(error)) {
 		begun.Add(1)
 		time.Sleep(200 * time.Millisecond)
 		done(nil)
 	}}, func(c *Config) { c.Workers = 1 }, func(t *testing.T, pipes *pipes, server *Server, client *Client) {
 		first := make(chan error, 1)
-		client.Write(within(t, time.Second), idB, 1, someKey, nil, false, func(err error) { first <- err })
+		client.Write(within(t, time.Second), idB, 1, someKey, nil, false, false, func(err error) { first <- err })
 		synctest.Wait()
 		failed(t, write(within(t, 100*time.Millisecond), client, someKey, nil), OutcomeTimeout, false)
 		if err := <-first; err != nil {
@@ -151,7 +151,7 @@ func TestExpiredInQueue(t *testing.T) {
 
 // A server at work on something slow is not a dead one: it answers pings.
 func TestSlowIsNotDown(t *testing.T) {
-	bubble(t, &handler{write: func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _ bool, done func(error)) {
+	bubble(t, &handler{write: func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _, _ bool, done func(error)) {
 		time.AfterFunc(20*time.Second, func() { done(nil) })
 	}}, nil, func(t *testing.T, pipes *pipes, server *Server, client *Client) {
 		took, err := timed(func() error { return write(within(t, time.Minute), client, someKey, nil) })
@@ -226,7 +226,7 @@ func TestDialThatHangs(t *testing.T) {
 // What expired while the dial went on is not sent when it has succeeded.
 func TestExpiredWhileDialling(t *testing.T) {
 	var begun atomic.Int32
-	bubble(t, &handler{write: func(_ ring.NodeID, _ uint64, key ring.Key, _ []byte, _ bool, done func(error)) {
+	bubble(t, &handler{write: func(_ ring.NodeID, _ uint64, key ring.Key, _ []byte, _, _ bool, done func(error)) {
 		begun.Add(1)
 		done(nil)
 	}}, nil, func(t *testing.T, pipes *pipes, server *Server, client *Client) {
@@ -236,7 +236,7 @@ func TestExpiredWhileDialling(t *testing.T) {
 			return dial(ctx, addr)
 		}
 		results := make(chan error, 1)
-		client.Write(within(t, time.Second), idB, 1, someKey, []byte("in time"), false, func(err error) { results <- err })
+		client.Write(within(t, time.Second), idB, 1, someKey, []byte("in time"), false, false, func(err error) { results <- err })
 		failed(t, write(within(t, 100*time.Millisecond), client, someKey, []byte("too late")), OutcomeTimeout, true)
 		if err := <-results; err != nil {
 			t.Error(err)
@@ -341,13 +341,13 @@ func TestPeerThatDoesNotRead(t *testing.T) {
 // Payloads in flight are bounded over all connections: what does not fit waits, and is served later.
 func TestInFlightBudget(t *testing.T) {
 	var most, now atomic.Int32
-	bubble(t, &handler{write: func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _ bool, done func(error)) {
+	bubble(t, &handler{write: func(_ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _, _ bool, done func(error)) {
 		most.Store(max(most.Load(), now.Add(1)))
 		time.AfterFunc(10*time.Millisecond, func() { now.Add(-1); done(nil) })
 	}}, func(c *Config) { c.MaxInFlight = 100_000 }, func(t *testing.T, pipes *pipes, server *Server, client *Client) {
 		results := make(chan error, 20)
 		for range 20 {
-			client.Write(within(t, 10*time.Second), idB, 1, someKey, make([]byte, 30_000), false, func(err error) { results <- err })
+			client.Write(within(t, 10*time.Second), idB, 1, someKey, make([]byte, 30_000), false, false, func(err error) { results <- err })
 		}
 		for range 20 {
 			if err := <-results; err != nil {

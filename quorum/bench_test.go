@@ -23,7 +23,7 @@ func (p *echoPeers) Read(_ context.Context, _ ring.NodeID, _ uint64, _ ring.Key,
 	done(p.object, p.digest, nil)
 }
 
-func (p *echoPeers) Write(_ context.Context, _ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _ bool, done func(error)) {
+func (p *echoPeers) Write(_ context.Context, _ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _, _ bool, done func(error)) {
 	done(nil)
 }
 

@@ -99,7 +99,7 @@ func (s *memStore) Merge(key ring.Key, object []byte) error {
 	return nil
 }
 
-func (s *memStore) Update(key ring.Key, fn func(vclock.Object) (vclock.Object, error)) ([]byte, uint64, error) {
+func (s *memStore) Update(key ring.Key, fn func(old vclock.Object, after uint64) (vclock.Object, error)) ([]byte, uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.getErr != nil {
@@ -112,7 +112,7 @@ func (s *memStore) Update(key ring.Key, fn func(vclock.Object) (vclock.Object, e
 			return nil, 0, err
 		}
 	}
-	o, err := fn(old)
+	o, err := fn(old, 0)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -457,12 +457,12 @@ func (n *memNode) Read(ctx context.Context, to ring.NodeID, layout uint64, key r
 	})
 }
 
-func (n *memNode) Write(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, object []byte, sync bool, done func(error)) {
+func (n *memNode) Write(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error)) {
 	object = slices.Clone(object)
 	var failed error
 	n.carry(ctx, to, "write", func(r *memNode) {
 		wait := make(chan error, 1)
-		r.serving().Replica().Write(n.id, layout, key, object, sync, func(err error) { wait <- err })
+		r.serving().Replica().Write(n.id, layout, key, object, sync, repair, func(err error) { wait <- err })
 		failed = <-wait
 	}, func(err error) { done(errors.Join(err, cross(failed))) })
 }

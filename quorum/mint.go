@@ -31,7 +31,7 @@ type mint struct {
 }
 
 // apply adds the value under a new dot. Its errors are of type *Error, and change nothing.
-func (m *mint) apply(old vclock.Object) (vclock.Object, error) {
+func (m *mint) apply(old vclock.Object, after uint64) (vclock.Object, error) {
 	m.called = true
 	past := vclock.Context{Clock: old.Clock}
 	switch {
@@ -40,7 +40,7 @@ func (m *mint) apply(old vclock.Object) (vclock.Object, error) {
 	case m.options.Context != nil:
 		past = *m.options.Context
 	}
-	stamp, err := m.clock.next(m.now(), max(old.MaxTime(), past.Time))
+	stamp, err := m.clock.next(m.now(), max(old.MaxTime(), past.Time, after))
 	if err != nil {
 		return m.refuse(&Error{Code: CodeInternal, Detail: "cannot stamp the write: " + err.Error()})
 	}

@@ -50,7 +50,7 @@ func TestPlantedWallClock(t *testing.T) {
 		write := func(actor vclock.Actor, ahead time.Duration, value string, old vclock.Object, o WriteOptions) vclock.Object {
 			now := func() time.Time { return time.Unix(1e9, 0).Add(ahead) }
 			m := &mint{actor: actor, clock: &hybridClock{}, now: now, value: text(value), options: o, lww: true}
-			out, err := m.apply(old)
+			out, err := m.apply(old, 0)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -190,7 +190,7 @@ func (c *Coordinator) fanOut(ctx context.Context, t *target, s *spreading, key r
 		if i == t.self {
 			continue
 		}
-		if err := c.sendWrite(message, t, id, s.sent, key, object, durable, func(err error, took time.Duration) {
+		if err := c.sendWrite(message, t, id, s.sent, key, object, durable, false, func(err error, took time.Duration) {
 			r := spreadReply{index: i, reply: writeAcked, err: err, took: took}
 			switch {
 			case err != nil:
@@ -223,7 +223,7 @@ func (c *Coordinator) fanOut(ctx context.Context, t *target, s *spreading, key r
 
 // sendWrite sends one replica write that outlives the request. done is called once where sendWrite returns nil; an error
 // means that nothing was sent.
-func (c *Coordinator) sendWrite(ctx context.Context, t *target, id ring.NodeID, now time.Time, key ring.Key, object []byte, sync bool, done func(error, time.Duration)) error {
+func (c *Coordinator) sendWrite(ctx context.Context, t *target, id ring.NodeID, now time.Time, key ring.Key, object []byte, sync, repair bool, done func(error, time.Duration)) error {
 	if !c.config.Membership.Alive(id) {
 		return errNotAlive
 	}
@@ -232,7 +232,7 @@ func (c *Coordinator) sendWrite(ctx context.Context, t *target, id ring.NodeID, 
 		return err
 	}
 	c.life.more()
-	c.config.Peers.Write(ctx, id, t.layout.Version(), key, object, sync, func(err error) {
+	c.config.Peers.Write(ctx, id, t.layout.Version(), key, object, sync, repair, func(err error) {
 		done(err, c.settled(state, id, "write", now, err))
 		c.life.end()
 	})

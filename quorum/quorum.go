@@ -24,7 +24,7 @@ type Local interface {
 	Merge(key ring.Key, object []byte) error
 	// Update replaces what is stored by what fn makes of it, atomically for this key, and returns the new encoding. An error
 	// of fn is returned as it is and changes nothing. fn may be called once at most. Durability as Merge.
-	Update(key ring.Key, fn func(vclock.Object) (vclock.Object, error)) (object []byte, digest uint64, err error)
+	Update(key ring.Key, fn func(old vclock.Object, after uint64) (vclock.Object, error)) (object []byte, digest uint64, err error)
 	// Sync calls done once, from any goroutine, when everything that Merge and Update had returned from before the call is on
 	// disk (one fsync serves all that wait), or with the error. done must not block.
 	Sync(done func(error))
@@ -42,7 +42,7 @@ type Peers interface {
 	Read(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, digestOnly bool, done func(object []byte, digest uint64, err error))
 	// Write merges object on the replica, synced to disk before it answers where sync is set. The bytes are copied before
 	// Write returns.
-	Write(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, object []byte, sync bool, done func(error))
+	Write(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error))
 	// Coordinate has an owner coordinate a write; request and answer are this package's encodings. It blocks.
 	Coordinate(ctx context.Context, to ring.NodeID, layout uint64, request []byte) ([]byte, error)
 	// List runs Local.List on another node; request and answer are this package's encodings. It blocks.

@@ -135,7 +135,7 @@ func (a *attempt) repairOne(i int, encoded []byte, done chan<- readReply) {
 	}
 	if i != a.t.self {
 		now := time.Now()
-		if err := c.sendWrite(deadline{now.Add(c.config.LateTimeout)}, &a.t, id, now, a.key, encoded, durable, report); err != nil {
+		if err := c.sendWrite(deadline{now.Add(c.config.LateTimeout)}, &a.t, id, now, a.key, encoded, durable, true, report); err != nil {
 			report(err, 0)
 		}
 		return
@@ -160,7 +160,7 @@ func (a *attempt) repairLater(i int, encoded []byte) {
 		return
 	}
 	now := time.Now()
-	if err := c.sendWrite(deadline{now.Add(c.config.LateTimeout)}, &a.t, id, now, a.key, encoded, a.t.bucket.DW != None, func(err error, _ time.Duration) {
+	if err := c.sendWrite(deadline{now.Add(c.config.LateTimeout)}, &a.t, id, now, a.key, encoded, a.t.bucket.DW != None, true, func(err error, _ time.Duration) {
 		c.repairs.leave()
 		if err == nil {
 			c.config.Observer.Event("read_repair", 1)

@@ -54,7 +54,7 @@ func (r *Replica) Read(from ring.NodeID, layout uint64, key ring.Key, digestOnly
 // Write merges object into the store, and answers once a crash of the process (with sync, of the machine) cannot lose it.
 // done is called once, maybe later and from another goroutine; object must not change until then. An error with
 // NotApplied has not touched the store.
-func (r *Replica) Write(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync bool, done func(error)) {
+func (r *Replica) Write(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error)) {
 	if err := r.check(from, layout, key, object); err != nil {
 		done(err)
 		return

@@ -39,7 +39,7 @@ func TestReplicaRefusals(t *testing.T) {
 	}
 	for _, test := range tests {
 		var got error
-		test.node.coordinator.Replica().Write("peer", test.layout, key, test.object, true, func(err error) { got = err })
+		test.node.coordinator.Replica().Write("peer", test.layout, key, test.object, true, false, func(err error) { got = err })
 		if got == nil || !strings.Contains(got.Error(), test.text) || !notApplied(got) || staleLayout(got) != test.stale || outcomeOf(got) != test.class {
 			t.Errorf("%s: got %v", test.name, got)
 		}
@@ -48,7 +48,7 @@ func TestReplicaRefusals(t *testing.T) {
 		}
 	}
 	fast, _ := vclock.Object{}.Put(9, vclock.Clock{}, vclock.Sibling{Time: uint64(time.Now().Add(90 * time.Second).UnixNano())})
-	owners[0].coordinator.Replica().Write("peer", 1, ring.NewKey("b", "k"), vclock.AppendObject(nil, fast), true, func(err error) {
+	owners[0].coordinator.Replica().Write("peer", 1, ring.NewKey("b", "k"), vclock.AppendObject(nil, fast), true, false, func(err error) {
 		if err != nil {
 			t.Errorf("a clock that is ahead: %v", err)
 		}

@@ -127,7 +127,7 @@ func BenchmarkUpdate(b *testing.B) {
 	value := []byte(strings.Repeat("v", 1024))
 	i := 0
 	for b.Loop() {
-		_, _, err := s.Update(keys[i%len(keys)], func(o vclock.Object) (vclock.Object, error) {
+		_, _, err := s.Update(keys[i%len(keys)], func(o vclock.Object, _ uint64) (vclock.Object, error) {
 			o, _ = o.Put(s.Incarnation(), o.Clock, vclock.Sibling{Time: o.MaxTime() + 1, Value: value})
 			return o, nil
 		})

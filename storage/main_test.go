@@ -51,7 +51,7 @@ func wait(s *Store) error {
 
 // put writes a value over all that is there.
 func put(s *Store, key ring.Key, value string) ([]byte, error) {
-	object, _, err := s.Update(key, func(o vclock.Object) (vclock.Object, error) {
+	object, _, err := s.Update(key, func(o vclock.Object, _ uint64) (vclock.Object, error) {
 		o, _ = o.Put(s.Incarnation(), o.Clock, vclock.Sibling{Time: o.MaxTime() + 1, Value: []byte(value)})
 		return o, nil
 	})

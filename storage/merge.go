@@ -123,7 +123,7 @@ func (s *Store) Merge(key ring.Key, object []byte) error {
 // caller's to keep. An error of fn is returned as it is and changes nothing. fn is called once at most, under the key's lock: it
 // must not block nor call the store; what it is given lives until it returns, but may be part of its result.
 // Durability as Merge.
-func (s *Store) Update(key ring.Key, fn func(vclock.Object) (vclock.Object, error)) (object []byte, digest uint64, err error) {
+func (s *Store) Update(key ring.Key, fn func(old vclock.Object, after uint64) (vclock.Object, error)) (object []byte, digest uint64, err error) {
 	if !s.gate.enter() {
 		return nil, 0, ErrClosed
 	}
@@ -148,7 +148,7 @@ func (s *Store) Update(key ring.Key, fn func(vclock.Object) (vclock.Object, erro
 			return nil, 0, s.corrupt(key, err)
 		}
 	}
-	result, err := fn(old)
+	result, err := fn(old, 0)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -125,7 +125,7 @@ func TestStoreIsTheModel(t *testing.T) {
 			"update": func(t *rapid.T) {
 				k := drawKey(t)
 				clock++
-				step := func(o vclock.Object) (vclock.Object, error) {
+				step := func(o vclock.Object, _ uint64) (vclock.Object, error) {
 					s := vclock.Sibling{Time: 1e6 + clock, Tombstone: clock%4 == 0}
 					if !s.Tombstone {
 						s.Value = []byte(strings.Repeat("v", int(clock*37%3000)))
@@ -137,7 +137,7 @@ func TestStoreIsTheModel(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				want, _ := step(m[k])
+				want, _ := step(m[k], 0)
 				if !bytes.Equal(got, vclock.AppendObject(nil, want)) {
 					t.Fatalf("update gave %x, want %x", got, vclock.AppendObject(nil, want))
 				}
@@ -145,7 +145,7 @@ func TestStoreIsTheModel(t *testing.T) {
 			},
 			"refuse": func(t *rapid.T) {
 				refused := errors.New("refused")
-				if _, _, err := s.Update(drawKey(t), func(o vclock.Object) (vclock.Object, error) { return o, refused }); err != refused {
+				if _, _, err := s.Update(drawKey(t), func(o vclock.Object, _ uint64) (vclock.Object, error) { return o, refused }); err != refused {
 					t.Fatal(err)
 				}
 			},

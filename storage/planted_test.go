@@ -136,7 +136,7 @@ func TestPlantedTombstoneDropped(t *testing.T) {
 		if err := b.Merge(key, mustPut(t, a, key, "v")); err != nil {
 			t.Fatal(err)
 		}
-		deleted, _, err := a.Update(key, func(o vclock.Object) (vclock.Object, error) {
+		deleted, _, err := a.Update(key, func(o vclock.Object, _ uint64) (vclock.Object, error) {
 			o, _ = o.Put(a.Incarnation(), o.Clock, vclock.Sibling{Time: o.MaxTime() + 1, Tombstone: true})
 			return o, nil
 		})

@@ -128,15 +128,15 @@ func TestUpdateFailureChangesNothing(t *testing.T) {
 	defer mustClose(t, s)
 	k, mine := testKey(1), errors.New("mine")
 	mustPut(t, s, k, "v")
-	_, _, err := s.Update(k, func(o vclock.Object) (vclock.Object, error) { return vclock.Object{}, mine })
+	_, _, err := s.Update(k, func(o vclock.Object, _ uint64) (vclock.Object, error) { return vclock.Object{}, mine })
 	if err != mine {
 		t.Fatalf("got %v, want the error as it is", err)
 	}
-	if _, _, err := s.Update(k, func(vclock.Object) (vclock.Object, error) { return vclock.Object{}, nil }); err == nil {
+	if _, _, err := s.Update(k, func(vclock.Object, uint64) (vclock.Object, error) { return vclock.Object{}, nil }); err == nil {
 		t.Fatal("an update made a key that was written into one that never was")
 	}
 	wantValues(t, s, k, "v")
-	object, digest, err := s.Update(k, func(o vclock.Object) (vclock.Object, error) { return o, nil })
+	object, digest, err := s.Update(k, func(o vclock.Object, _ uint64) (vclock.Object, error) { return o, nil })
 	if err != nil || ring.Digest(object) != digest {
 		t.Fatalf("an update that changes nothing: digest %x of an object with %x, %v", digest, ring.Digest(object), err)
 	}
@@ -166,7 +166,7 @@ func TestLastWriteWinsKeepsOne(t *testing.T) {
 	if err := s.Merge(k, a); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.Update(k, func(o vclock.Object) (vclock.Object, error) {
+	if _, _, err := s.Update(k, func(o vclock.Object, _ uint64) (vclock.Object, error) {
 		o, _ = o.Put(9, vclock.Clock{}, vclock.Sibling{Time: 5, Value: []byte("c")})
 		return o, nil
 	}); err != nil {

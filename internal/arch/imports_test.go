@@ -17,14 +17,15 @@ const module = "github.com/rondodb/rondo/"
 // arrows are the imports of this module that each package's code may have. A package that is not here may have none.
 // Test files may import any package of the module.
 var arrows = map[string][]string{
-	"vclock":  {"internal/plant"},
-	"ring":    nil,
-	"quorum":  {"vclock", "ring", "internal/plant"},
-	"peer":    {"ring", "vclock", "internal/plant"},
-	"storage": {"vclock", "ring", "internal/plant"},
-	"gossip":  {"ring", "internal/plant"},
-	"httpapi": {"quorum", "vclock", "ring", "internal/plant"},
-	"node":    {"vclock", "ring", "quorum", "peer", "storage", "gossip", "httpapi"},
+	"vclock":      {"internal/plant"},
+	"antientropy": {"vclock", "ring", "internal/plant"},
+	"ring":        nil,
+	"quorum":      {"vclock", "ring", "internal/plant"},
+	"peer":        {"ring", "vclock", "internal/plant"},
+	"storage":     {"vclock", "ring", "internal/plant"},
+	"gossip":      {"ring", "internal/plant"},
+	"httpapi":     {"quorum", "vclock", "ring", "internal/plant"},
+	"node":        {"vclock", "ring", "quorum", "peer", "storage", "gossip", "httpapi", "antientropy"},
 
 	"cmd/rondo":       {"node", "internal/client", "internal/load", "internal/check", "internal/verify", "internal/chaos", "internal/proc"},
 	"internal/client": nil,
@@ -53,7 +54,7 @@ var libraries = map[string]string{
 }
 
 // standardOnly are packages that import the standard library and what arrows says, nothing else.
-var standardOnly = []string{"vclock", "quorum", "peer", "internal/client", "internal/check", "internal/verify", "internal/proc", "internal/chaos"}
+var standardOnly = []string{"vclock", "quorum", "antientropy", "peer", "internal/client", "internal/check", "internal/verify", "internal/proc", "internal/chaos"}
 
 // testOnly are packages that only test files import. They count as test files.
 var testOnly = []string{"internal/memnet", "internal/memdisk", "httpapi/apitest", "internal/plant/planttest"}
