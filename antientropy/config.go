@@ -14,6 +14,7 @@ type Config struct {
 	Store      Store
 	Peers      Peers
 	Membership Membership
+	Replicas   func(bucket string) int  // replica count of a bucket, as it is set; called for each hint; nil = always 3
 	Name       func(ring.NodeID) string // for people; nil = the id
 	Logger     *slog.Logger             // nil = discarded
 	Rand       *rand.Rand               // owned by the Repairer from then on; nil = seeded by the runtime
@@ -28,7 +29,7 @@ type Config struct {
 	NoExchange bool // no exchange unless Repair asks for it
 	NoHints    bool // hints are kept and not delivered
 	NoPurge    bool // tombstones are kept for ever
-	NoVerify   bool
+	NoVerify   bool // no verification, but of partitions in which an exchange has met a wrong leaf
 }
 
 func (c *Config) validate() error {
@@ -37,6 +38,9 @@ func (c *Config) validate() error {
 	}
 	if c.Name == nil {
 		c.Name = func(id ring.NodeID) string { return string(id) }
+	}
+	if c.Replicas == nil {
+		c.Replicas = func(string) int { return 3 }
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)

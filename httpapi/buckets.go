@@ -120,10 +120,12 @@ func appendSettings(dst []byte, b quorum.Bucket) []byte {
 	dst = appendLevel(append(dst, `,"w":`...), b.W)
 	dst = appendLevel(append(dst, `,"dw":`...), b.DW)
 	dst = appendBool(dst, `,"sloppy":`, b.Sloppy)
+	resolve := "siblings"
 	if b.LWW {
-		return append(dst, `,"resolve":"lww"}`...)
+		resolve = "lww"
 	}
-	return append(dst, `,"resolve":"siblings"}`...)
+	dst = appendString(append(dst, `,"resolve":`...), resolve)
+	return append(appendString(append(dst, `,"ttl":`...), durationText(b.TTL)), '}')
 }
 
 // appendLevel appends a number as a number and a word as a string.
@@ -192,9 +194,7 @@ func setField(b *quorum.Bucket, name string, value json.Token) *quorum.Error {
 		if !ok {
 			return invalid("sloppy=%v: use true or false", value)
 		}
-		if sloppy {
-			return notYet("sloppy=true: stand-ins cannot count for owners; leave it out, or use sloppy=false")
-		}
+		b.Sloppy = sloppy
 	case "resolve":
 		switch value {
 		case "siblings":
@@ -204,8 +204,16 @@ func setField(b *quorum.Bucket, name string, value json.Token) *quorum.Error {
 		default:
 			return invalid("resolve=%v: use siblings or lww", value)
 		}
+	case "ttl":
+		text, ok := value.(string)
+		if !ok {
+			return invalid(`ttl=%v: use a string with a duration, such as "24h", or "0s" for values that never expire`, value)
+		}
+		if b.TTL = 0; text != "" {
+			b.TTL, e = parseTTL(text)
+		}
 	default:
-		return invalid("unknown field %s; known are: n, r, w, dw, sloppy, resolve", quoted(name))
+		return invalid("unknown field %s; known are: n, r, w, dw, sloppy, resolve, ttl", quoted(name))
 	}
 	return e
 }

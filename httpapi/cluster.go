@@ -41,13 +41,23 @@ func (x *exchange) cluster() {
 	x.document(view)
 }
 
+// node answers about this node; with its partitions only where they are asked for, for they are many.
 func (x *exchange) node() {
-	if !x.plain() {
+	if e := x.params.parse(x.r.URL.RawQuery, nodeParams); e != nil {
+		x.fail(e)
 		return
 	}
 	view := x.Node.Status()
 	if view.Hints == nil {
 		view.Hints = []HintView{}
+	}
+	if x.params.merkle {
+		view.Merkle = append([]PartitionView{}, x.Node.Partitions()...)
+		for i := range view.Merkle {
+			if view.Merkle[i].Peers == nil {
+				view.Merkle[i].Peers = []PeerDebt{}
+			}
+		}
 	}
 	x.document(view)
 }

@@ -27,20 +27,24 @@ func (m *Metrics) attach(s *Server) error {
 	if err := m.registry.Register(build); err != nil {
 		return err
 	}
-	return m.registry.Register(&nodeCollector{node: s.Node, descs: map[string]*prometheus.Desc{}})
+	return m.registry.Register(&nodeCollector{node: s.Node, began: time.Now(), descs: map[string]*prometheus.Desc{}})
 }
 
 // nodeCollector asks the node for a snapshot at each scrape.
 type nodeCollector struct {
 	node  Node
+	began time.Time
 	descs map[string]*prometheus.Desc // filled by Describe, then read only
 }
 
-// nodeMetrics are the names and help texts of what the collector gives, with their labels.
-var nodeMetrics = []struct {
+// metric is a figure that the collector gives.
+type metric struct {
 	name, help string
 	labels     []string
-}{
+}
+
+// nodeMetrics are the names and help texts of what the collector gives, with their labels; repairMetrics are the rest.
+var nodeMetrics = []metric{
 	{"rondo_ready", "1 where the node is in the ring and serves, else 0.", nil},
 	{"rondo_ring_version", "Version of the ring that this node knows, 0 where there is none.", nil},
 	{"rondo_members", "Nodes that this node knows, by health (alive, suspect, dead) and state (member, joining, leaving, none).", []string{"health", "state"}},
@@ -62,7 +66,8 @@ var nodeMetrics = []struct {
 	{"rondo_store_sync_waiting", "Writes that wait to be on disk now.", nil},
 	{"rondo_store_fsync_seconds", "Time of fsync calls, by file (journal, other).", []string{"file"}},
 	{"rondo_store_corrupt_objects_total", "Reads that met a damaged object. It is never served.", nil},
-	{"rondo_store_damaged", "1 where the store found something lost, else 0.", nil},
+	{"rondo_store_damaged", "1 where the store has lost something and the other owners have not brought it back yet, else 0.", nil},
+	{"rondo_store_reopens_total", "Times that the store was closed and opened again to heal it, by cause (damage, disk_failed, disk_full), since the process began.", []string{"cause"}},
 	{"rondo_store_unclean_start", "1 where no clean stop came before this start, else 0.", nil},
 	{"rondo_store_lenient_start", "1 where damaged records were dropped at this start, else 0.", nil},
 	{"rondo_store_keys", "Keys with at least one value in the local store.", nil},
@@ -82,7 +87,7 @@ var nodeMetrics = []struct {
 
 // Describe names all that Collect gives.
 func (c *nodeCollector) Describe(ch chan<- *prometheus.Desc) {
-	for _, m := range nodeMetrics {
+	for _, m := range append(nodeMetrics[:len(nodeMetrics):len(nodeMetrics)], repairMetrics...) {
 		d := prometheus.NewDesc(m.name, m.help, m.labels, nil)
 		c.descs[m.name] = d
 		ch <- d
@@ -139,6 +144,7 @@ func (c *nodeCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	collectStore(s, &stats.Store)
 	collectLevelDB(s, &stats.Store)
+	collectRepair(s, &stats, time.Since(c.began))
 }
 
 func (c *nodeCollector) members(s sink) {
@@ -179,6 +185,9 @@ func collectStore(s sink, st *StoreStats) {
 	s.durations("rondo_store_fsync_seconds", st.JournalSyncs, "journal")
 	s.durations("rondo_store_fsync_seconds", st.OtherSyncs, "other")
 	s.flag("rondo_store_damaged", st.Damaged)
+	for cause, n := range st.Reopens {
+		s.count("rondo_store_reopens_total", float64(n), cause)
+	}
 	s.flag("rondo_store_unclean_start", st.UncleanStart)
 	s.flag("rondo_store_lenient_start", st.LenientStart)
 	if st.LiveKeysKnown {

@@ -29,7 +29,7 @@ type Buckets interface {
 	Delete(ctx context.Context, bucket string) error
 }
 
-// Node tells about this node and the cluster as it sees it. Safe for concurrent use; nothing here may block for long.
+// Node tells about this node and the cluster as it sees it. Safe for concurrent use; nothing here but Repair may block for long.
 type Node interface {
 	// Ready tells whether the node is in the ring and can serve; if not, why, in one sentence.
 	Ready() (ok bool, why string)
@@ -41,6 +41,17 @@ type Node interface {
 	Status() NodeView
 	// Stats is a snapshot of the parts below the coordinator, taken once per scrape of /metrics.
 	Stats() Stats
+	// Partitions is the state of the Merkle trees, partition by partition in order, for GET /v1/node?merkle=true.
+	Partitions() []PartitionView
+	// Hints is what GET /v1/hints answers, PauseHints what POST /v1/hints does.
+	Hints() HintsView
+	PauseHints(paused bool)
+	// Tombstones is what GET /v1/tombstones answers.
+	Tombstones() TombstonesView
+	// Repair compares one partition, or all that this node owns where partition is negative, with every other owner, and makes them
+	// equal. It blocks until it is done or ctx ends. progress is called from one goroutine; with Done in the last call, and only there. It
+	// fails, best with a *quorum.Error, only where nothing could be begun: then progress was never called.
+	Repair(ctx context.Context, partition int, progress func(RepairProgress)) error
 }
 
 // Limits of values and of the defaults below.

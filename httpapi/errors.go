@@ -61,6 +61,10 @@ var kinds = map[quorum.Code]kind{
 		http.StatusGatewayTimeout, "Quorum timeout",
 		"Too few replicas answered within the timeout. A write with outcome not_applied may be sent again as new;\none with outcome unknown may have been kept by some replica: read the key before deciding, or send it again with the same context.",
 	},
+	quorum.CodeFull: {
+		http.StatusInsufficientStorage, "Insufficient storage",
+		"Too few replicas of the key can take the write, for their disks are full but for a reserve. Nothing was written; reads and repair go on.\nFree space on the disks: writes are taken again as soon as there is more than the reserve.",
+	},
 	quorum.CodeInternal: {http.StatusInternalServerError, "Internal error", "The node failed. Its log has more under the request id."},
 }
 
@@ -75,7 +79,7 @@ func known(code quorum.Code) (quorum.Code, kind) {
 // before tells whether a code is only given before any replica is written.
 func before(code quorum.Code) bool {
 	switch code {
-	case quorum.CodeInvalid, quorum.CodeTooLarge, quorum.CodeOverloaded, quorum.CodeNotReady, quorum.CodeSiblings, codeMethod, codeNotFound:
+	case quorum.CodeInvalid, quorum.CodeTooLarge, quorum.CodeOverloaded, quorum.CodeNotReady, quorum.CodeSiblings, quorum.CodeFull, codeMethod, codeNotFound:
 		return true
 	}
 	return false

@@ -133,6 +133,7 @@ var (
 	typeText    = []string{vclock.TypeText}
 	typeBytes   = []string{vclock.TypeBytes}
 	typeProblem = []string{"application/problem+json"}
+	typeLines   = []string{"application/x-ndjson"}
 	noSniff     = []string{"nosniff"}
 	sandbox     = []string{"sandbox; default-src 'none'"}
 	one         = []string{"1"}

@@ -89,7 +89,8 @@ func (x *exchange) appendReplica(r *quorum.ReplicaState) {
 	if r.OK {
 		x.buf = appendHex(x.buf, r.Digest)
 	}
-	x.buf = append(x.buf, `","hint":false,"ms":`...)
+	x.buf = appendBool(x.buf, `","hint":`, r.Hint)
+	x.buf = append(x.buf, `,"ms":`...)
 	x.buf = appendMillis(x.buf, r.Took)
 	x.buf = append(x.buf, `,"error":`...)
 	x.buf = appendString(x.buf, r.Error)

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -32,6 +33,9 @@ type replica struct {
 	explain func(context.Context, ring.Key) (quorum.Explanation, error)
 	set     func(string, quorum.Bucket) error
 	ready   func() (bool, string)
+	repair  func(context.Context, int, func(RepairProgress)) error
+	repairs *RepairView
+	paused  bool
 }
 
 func newReplica(t testing.TB) *replica {
@@ -59,11 +63,22 @@ func (f *replica) Get(ctx context.Context, key ring.Key, o quorum.ReadOptions) (
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	object := f.objects[key]
+	object := shown(f.objects[key])
 	if o.Session != nil && !object.Clock.Covers(o.Session.Clock) {
 		return quorum.ReadResult{}, &quorum.Error{Code: quorum.CodeTimeout, Detail: "no reachable replica has seen everything that the context covers", N: 3, Required: 2, Acked: 3}
 	}
 	return quorum.ReadResult{Object: object, Receipt: f.full(f.receipt(2), o.FullReceipt)}, nil
+}
+
+// shown is an object as readers see it: what has expired is deleted.
+func shown(o vclock.Object) vclock.Object {
+	o.Siblings = slices.Clone(o.Siblings)
+	for i, s := range o.Siblings {
+		if s.Expiry != 0 && s.Expiry <= uint64(time.Now().UnixNano()) {
+			o.Siblings[i] = vclock.Sibling{Dot: s.Dot, Time: s.Time, Tombstone: true}
+		}
+	}
+	return o
 }
 
 func (f *replica) full(r quorum.Receipt, full bool) quorum.Receipt {
@@ -92,7 +107,12 @@ func (f *replica) Put(ctx context.Context, key ring.Key, v quorum.Value, o quoru
 		return quorum.WriteResult{}, &quorum.Error{Code: quorum.CodeSiblings, Detail: "100 siblings", Outcome: quorum.NotApplied, Context: &c}
 	}
 	f.time = max(f.time, seen.Time) + 1
-	s := vclock.Sibling{Time: f.time, Tombstone: v.Delete}
+	s := vclock.Sibling{Tombstone: v.Delete}
+	if ttl := cmp.Or(v.TTL, f.settingsOf(key.Bucket).TTL); ttl > 0 && !v.Delete {
+		f.time = max(f.time, uint64(time.Now().UnixNano()))
+		s.Expiry = f.time + uint64(ttl)
+	}
+	s.Time = f.time
 	if !v.Delete {
 		s.ContentType, s.Value = strings.Clone(v.ContentType), bytes.Clone(v.Bytes)
 	}
@@ -105,9 +125,9 @@ func (f *replica) Put(ctx context.Context, key ring.Key, v quorum.Value, o quoru
 	if o.W > 0 {
 		w = int(o.W)
 	}
-	result := quorum.WriteResult{Context: seen.With(dot, s.Time), Dot: dot, Receipt: f.full(f.receipt(w), o.FullReceipt)}
+	result := quorum.WriteResult{Context: seen.With(dot, s.Time), Dot: dot, Expiry: s.Expiry, Receipt: f.full(f.receipt(w), o.FullReceipt)}
 	if o.ReturnValue {
-		result.Object = object
+		result.Object = shown(object)
 	}
 	return result, nil
 }
@@ -117,7 +137,7 @@ func (f *replica) List(_ context.Context, bucket string, o quorum.ListOptions) (
 	defer f.mu.Unlock()
 	var names []string
 	for k, object := range f.objects {
-		if k.Bucket == bucket && strings.HasPrefix(k.Name, o.Prefix) && object.Values() > 0 {
+		if k.Bucket == bucket && strings.HasPrefix(k.Name, o.Prefix) && shown(object).Values() > 0 {
 			names = append(names, k.Name)
 		}
 	}
@@ -141,7 +161,7 @@ func (f *replica) List(_ context.Context, bucket string, o quorum.ListOptions) (
 	page.Keys = names
 	if o.Values {
 		for _, name := range names {
-			page.Objects = append(page.Objects, f.objects[ring.NewKey(bucket, name)])
+			page.Objects = append(page.Objects, shown(f.objects[ring.NewKey(bucket, name)]))
 		}
 	}
 	return page, nil
@@ -232,7 +252,18 @@ func (f *replica) Cluster() ClusterView {
 }
 
 func (f *replica) Status() NodeView {
-	return NodeView{Name: "n1", ID: strings.Repeat("0", 32), Cluster: "test", Ring: 1, HTTP: "127.0.0.1:1", Peer: "127.0.0.1:2", Gossip: "127.0.0.1:3", Weight: 1, Version: "test", Incarnation: "00000000000000a1", Ready: true, UptimeS: 1.5, Partitions: 16}
+	return NodeView{Name: "n1", ID: strings.Repeat("0", 32), Cluster: "test", Ring: 1, HTTP: "127.0.0.1:1", Peer: "127.0.0.1:2", Gossip: "127.0.0.1:3", Weight: 1, Version: "test", Incarnation: "00000000000000a1", Ready: true, UptimeS: 1.5, Partitions: 16, Hints: f.Hints().Targets, Repair: f.debt(), Disk: DiskView{FreeBytes: 1 << 30, TotalBytes: 8 << 30, ReserveBytes: 1 << 28}, Tombstones: f.Tombstones().TombstonesSummary}
+}
+
+func (f *replica) debt() RepairView {
+	if f.repairs != nil {
+		return *f.repairs
+	}
+	age := 3600.0
+	return RepairView{
+		OldestEqualS: 12.5, NeverEqual: 1, Unsynced: 2, Exchanges: 9, Failed: 2, ObjectsSent: 5, ObjectsReceived: 6, Bytes: 700,
+		VerifiedObjects: 80, DamagedObjects: 1, WrongLeaves: 3, VerifyAgeS: &age,
+	}
 }
 
 func (f *replica) Stats() Stats {
@@ -240,7 +271,51 @@ func (f *replica) Stats() Stats {
 	return Stats{
 		Store: StoreStats{Gets: 7, CacheHits: 3, JournalSyncs: d, OtherSyncs: d, LiveKeys: 5, LiveKeysKnown: true, Levels: []LevelStats{{Tables: 1, Bytes: 2}}},
 		Peers: []PeerStats{{ID: "1", Connections: 2}},
+		Hints: f.Hints(), Repair: f.debt(), Disk: DiskView{FreeBytes: 1 << 30, TotalBytes: 8 << 30, ReserveBytes: 1 << 28}, Tombstones: f.Tombstones(),
 	}
+}
+
+func (f *replica) Partitions() []PartitionView {
+	age := 3.5
+	return []PartitionView{
+		{Partition: 0, N: 3, Root: "00000000000000ff", EqualS: &age, Peers: []PeerDebt{{Node: "n2", EqualS: &age}, {Node: "n3", EqualS: &age}}, Synced: true},
+		{Partition: 7, N: 3, Root: "0000000000000000", Peers: []PeerDebt{{Node: "n2", Error: "no answer in time"}}},
+	}
+}
+
+func (f *replica) Hints() HintsView {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return HintsView{Paused: f.paused, Known: true, Targets: []HintView{
+		{Target: "n2", ID: strings.Repeat("1", 32), Count: 3, Bytes: 300, OldestS: 12.5, Delivered: 7, Rate: 1.5, Error: "not alive", DivergentPartitions: 2},
+	}}
+}
+
+func (f *replica) PauseHints(paused bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.paused = paused
+}
+
+func (f *replica) Tombstones() TombstonesView {
+	age := 60.0
+	return TombstonesView{
+		TombstonesSummary: TombstonesSummary{Waiting: 5, OldestS: 90, Blocker: "n3 is not alive"}, Collected: 11, Refused: 1,
+		Partitions: []TombstonesPartition{{Partition: 3, N: 3, Waiting: 5, OldestS: 90, WatermarkS: &age, Blocker: "n3 is not alive"}},
+	}
+}
+
+func (f *replica) Repair(ctx context.Context, partition int, progress func(RepairProgress)) error {
+	if f.repair != nil {
+		return f.repair(ctx, partition, progress)
+	}
+	total := f.layout.Partitions()
+	if partition >= 0 {
+		total = 1
+	}
+	progress(RepairProgress{Peer: "n2", Partitions: total, Total: total, Different: 1, Sent: 2, Received: 3, Read: 5, Bytes: 900, Seconds: .25})
+	progress(RepairProgress{Partitions: total, Total: total, Different: 1, Sent: 2, Received: 3, Read: 5, Bytes: 900, Seconds: .5, Done: true, OK: true})
+	return nil
 }
 
 // serve runs a server over loopback sockets, with its own limits on connections.

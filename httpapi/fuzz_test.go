@@ -45,11 +45,11 @@ func FuzzKeyPath(f *testing.F) {
 
 // A query that is let through means what net/url says, and everything in it is within its limits.
 func FuzzQuery(f *testing.F) {
-	for _, s := range []string{"", "r=1", "r=all&w=2&dw=0", "timeout=5s", "sloppy=false", "consistency=one", "context=abc", "raw=true&receipt=full&return=value", "limit=10&cursor=&prefix=%ff+a", "r=1&r=2", "&&", "%72=1", "x", "=", "timeout=1e3s"} {
+	for _, s := range []string{"", "r=1", "r=all&w=2&dw=0", "timeout=5s", "sloppy=false", "sloppy=true&ttl=90m", "ttl=0", "partition=7", "merkle=true", "consistency=one", "context=abc", "raw=true&receipt=full&return=value", "limit=10&cursor=&prefix=%ff+a", "r=1&r=2", "&&", "%72=1", "x", "=", "timeout=1e3s"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, query string) {
-		for _, allowed := range []param{keyParams, listParams, explainParams, bucketParams, ringParams, 0} {
+		for _, allowed := range []param{keyParams, listParams, explainParams, bucketParams, ringParams, nodeParams, repairParams, 0} {
 			var p params
 			if e := p.parse(query, allowed); e != nil {
 				if e.Code != quorum.CodeInvalid || e.Detail == "" || e.Outcome != quorum.NotApplied {
@@ -57,7 +57,8 @@ func FuzzQuery(f *testing.F) {
 				}
 				continue
 			}
-			if p.seen&^allowed != 0 || p.timeout < time.Millisecond || p.timeout > time.Minute || p.limit < 1 || p.limit > 1000 || p.n < 1 || p.n > 7 {
+			if p.seen&^allowed != 0 || p.timeout < time.Millisecond || p.timeout > time.Minute || p.limit < 1 || p.limit > 1000 || p.n < 1 || p.n > 7 ||
+				p.partition < -1 || p.ttl < -1 || p.ttl > quorum.MaxTTL || p.ttl > 0 && p.ttl < quorum.MinTTL {
 				t.Fatalf("%q: %+v", query, p)
 			}
 			values, err := url.ParseQuery(strings.ReplaceAll(query, ";", "%3B"))
@@ -78,7 +79,7 @@ func FuzzQuery(f *testing.F) {
 
 // Settings that are let through can be met, and come back as they were after a second round.
 func FuzzSettings(f *testing.F) {
-	for _, s := range []string{"{}", `{"n":3}`, `{"n":1,"r":"one","w":1,"dw":0,"sloppy":false,"resolve":"lww"}`, `{"n":3,"n":3}`, `{"w":"1"}`, `{"dw":"all"}`, "[]", "", `{"n":3}x`, `{"\u006e":2}`} {
+	for _, s := range []string{"{}", `{"n":3}`, `{"n":1,"r":"one","w":1,"dw":0,"sloppy":false,"resolve":"lww"}`, `{"n":3,"n":3}`, `{"sloppy":true,"ttl":"24h"}`, `{"w":"1"}`, `{"dw":"all"}`, "[]", "", `{"n":3}x`, `{"\u006e":2}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
@@ -89,7 +90,7 @@ func FuzzSettings(f *testing.F) {
 			}
 			return
 		}
-		if b.N < 1 || b.N > quorum.MaxN || b.Sloppy || b.R.Count(b.N) < 1 || b.R.Count(b.N) > b.N || b.W.Count(b.N) < 1 || b.W.Count(b.N) > b.N || b.DW.Count(b.N) > b.W.Count(b.N) {
+		if b.N < 1 || b.N > quorum.MaxN || b.TTL != 0 && (b.TTL < quorum.MinTTL || b.TTL > quorum.MaxTTL) || b.R.Count(b.N) < 1 || b.R.Count(b.N) > b.N || b.W.Count(b.N) < 1 || b.W.Count(b.N) > b.N || b.DW.Count(b.N) > b.W.Count(b.N) {
 			t.Fatalf("%q: %+v", body, b)
 		}
 		again, e := parseSettings(appendSettings(nil, b))

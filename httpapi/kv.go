@@ -99,7 +99,7 @@ func (x *exchange) get() {
 		x.fail(e)
 		return
 	}
-	options := quorum.ReadOptions{R: x.params.r, FullReceipt: x.params.full}
+	options := quorum.ReadOptions{R: x.params.r, Sloppy: x.params.sloppy, FullReceipt: x.params.full}
 	token, sent, e := x.token()
 	if sent && token == none && e == nil {
 		e = invalid("Rondo-Context: none is for PUT; on %s leave the context out", x.r.Method)
@@ -145,6 +145,9 @@ func (x *exchange) describe(o vclock.Object, count int) (etag, token string) {
 	endToken := len(b)
 	b = append(b, '"')
 	encoded := vclock.AppendClock(x.buf[:0], o.Clock)
+	if count < len(o.Siblings) {
+		encoded = appendInt(encoded, "", count) // a version that expires changes the answer, and not the clock
+	}
 	b = appendHex(b, ring.Digest(encoded))
 	b = append(b, '"')
 	endTag := len(b)

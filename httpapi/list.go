@@ -13,6 +13,9 @@ func (x *exchange) list() {
 	if e == nil {
 		e = x.params.parse(x.r.URL.RawQuery, listParams)
 	}
+	if e == nil && x.params.sloppy == quorum.Yes {
+		e = invalid("sloppy=true: listings count owners only; leave it out")
+	}
 	if e != nil {
 		x.fail(e)
 		return

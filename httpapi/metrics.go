@@ -15,10 +15,10 @@ import (
 )
 
 // statuses are all that the API answers with.
-var statuses = [...]int{200, 300, 304, 400, 404, 405, 409, 413, 500, 503, 504, 0}
+var statuses = [...]int{200, 300, 304, 400, 404, 405, 409, 413, 500, 503, 504, 507, 0}
 
 // Names of statuses as labels, in the same order; the last stands for any other.
-var statusNames = [len(statuses)]string{"200", "300", "304", "400", "404", "405", "409", "413", "500", "503", "504", "other"}
+var statusNames = [len(statuses)]string{"200", "300", "304", "400", "404", "405", "409", "413", "500", "503", "504", "507", "other"}
 
 func statusIndex(status int) int {
 	for i, s := range statuses {
@@ -82,7 +82,7 @@ func NewMetrics() *Metrics {
 		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60},
 	}, []string{"op"})
 	m.peerCalls = prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "rondo_peer_calls_total", Help: "Calls to other nodes, by node id, class (read, write, coordinate, list) and outcome.",
+		Name: "rondo_peer_calls_total", Help: "Calls to other nodes, by node id, class (read, write, coordinate, list, standin) and outcome.",
 	}, []string{"peer", "class", "outcome"})
 	m.peerSeconds = prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "rondo_peer_call_seconds", Help: "Time that calls to other nodes took, by node id and class.",
@@ -111,6 +111,10 @@ func NewMetrics() *Metrics {
 		"siblings_warning": counterOf("rondo_siblings_warnings_total", "Writes that left a key with 25 concurrent versions or more."),
 		"digest_mismatch":  counterOf("rondo_digest_mismatches_total", "Reads whose replicas did not all hold the same."),
 		"stale_layout":     counterOf("rondo_stale_layouts_total", "Operations that met two versions of the ring and were tried again."),
+		"hint":             counterOf("rondo_hints_left_total", "Hints that writes coordinated here left for owners that were down."),
+		"hint_failed":      counterOf("rondo_hints_failed_total", "Hints that could not be kept. Anti-entropy mends what they stood for."),
+		"standin_write":    counterOf("rondo_standin_writes_total", "Stand-ins that acknowledged a sloppy write in the place of an owner."),
+		"standin_read":     counterOf("rondo_standin_reads_total", "Stand-ins that answered a sloppy read in the place of an owner."),
 		"breaker_open":     counterOf("rondo_breaker_opens_total", "Times that another node was left alone because its calls kept failing."),
 	}
 	m.peers.Store(&map[ring.NodeID]*peerMetrics{})

@@ -14,8 +14,8 @@ const maxPeers = 1000
 
 // Classes and outcomes of calls to other nodes; the last of each stands for any other.
 var (
-	callClasses  = [...]string{"read", "write", "coordinate", "list", "other"}
-	callOutcomes = [...]string{"ok", "timeout", "error", "unreachable", "overloaded", "stale", "other"}
+	callClasses  = [...]string{"read", "write", "coordinate", "list", "standin", "other"}
+	callOutcomes = [...]string{"ok", "timeout", "error", "unreachable", "overloaded", "stale", "full", "other"}
 )
 
 func indexOf(names []string, name string) int {

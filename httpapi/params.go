@@ -28,17 +28,23 @@ const (
 	paramCursor
 	paramValues
 	paramN
+	paramTTL
+	paramPartition
+	paramMerkle
 
-	keyParams     = paramR | paramW | paramDW | paramSloppy | paramConsistency | paramTimeout | paramContext | paramRaw | paramReceipt | paramReturn
+	keyParams     = paramR | paramW | paramDW | paramSloppy | paramConsistency | paramTimeout | paramContext | paramRaw | paramReceipt | paramReturn | paramTTL
 	listParams    = paramR | paramSloppy | paramConsistency | paramTimeout | paramPrefix | paramLimit | paramCursor | paramValues
 	explainParams = paramTimeout
 	bucketParams  = paramTimeout
 	ringParams    = paramN
+	nodeParams    = paramMerkle
+	repairParams  = paramPartition
 )
 
 // paramNames in the order of the constants.
 var paramNames = [...]string{
 	"r", "w", "dw", "sloppy", "consistency", "timeout", "context", "raw", "receipt", "return", "prefix", "limit", "cursor", "values", "n",
+	"ttl", "partition", "merkle",
 }
 
 func paramOf(name string) param {
@@ -79,11 +85,16 @@ type params struct {
 	cursor   string
 	values   bool
 	n        int
+
+	sloppy    quorum.Choice
+	ttl       time.Duration // 0 = the bucket's, negative = never expires
+	partition int           // negative = all
+	merkle    bool
 }
 
 // parse reads a query. Every parameter may come once; unknown ones are errors. It allocates only for what is percent-encoded.
 func (p *params) parse(query string, allowed param) *quorum.Error {
-	*p = params{timeout: defaultTimeout, limit: 100, n: quorum.DefaultBucket.N}
+	*p = params{timeout: defaultTimeout, limit: 100, n: quorum.DefaultBucket.N, partition: -1}
 	for query != "" {
 		var piece string
 		piece, query, _ = strings.Cut(query, "&")
@@ -131,7 +142,13 @@ func (p *params) set(id param, name, value string) *quorum.Error {
 	case paramSloppy:
 		var sloppy bool
 		if sloppy, e = parseBool(name, value); sloppy {
-			return notYet("sloppy=true: stand-ins cannot count for owners; leave it out, or use sloppy=false")
+			p.sloppy = quorum.Yes
+		} else {
+			p.sloppy = quorum.No
+		}
+	case paramTTL:
+		if p.ttl, e = parseTTL(value); p.ttl == 0 {
+			p.ttl = -1
 		}
 	case paramConsistency:
 		switch value {
@@ -172,6 +189,14 @@ func (p *params) set(id param, name, value string) *quorum.Error {
 		p.values, e = parseBool(name, value)
 	case paramN:
 		p.n, e = parseNumber(name, value, quorum.MaxN)
+	case paramPartition:
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 0 || value != strconv.Itoa(n) {
+			return invalid("partition=%s: use the number of a partition, from 0 on", quoted(value))
+		}
+		p.partition = n
+	case paramMerkle:
+		p.merkle, e = parseBool(name, value)
 	}
 	return e
 }
@@ -204,6 +229,28 @@ func parseNumber(name, value string, most int) (int, *quorum.Error) {
 		return 0, invalid("%s=%s: use a number from 1 to %d", name, quoted(value), most)
 	}
 	return n, nil
+}
+
+// parseTTL reads how long values live; 0 = they never expire.
+func parseTTL(value string) (time.Duration, *quorum.Error) {
+	d, err := time.ParseDuration(value)
+	if err != nil || d != 0 && (d < quorum.MinTTL || d > quorum.MaxTTL) {
+		return 0, invalid("ttl=%s: use a duration from %s to %s, such as 90s or 24h, or 0 for values that never expire",
+			quoted(value), durationText(quorum.MinTTL), durationText(quorum.MaxTTL))
+	}
+	return d, nil
+}
+
+// durationText is a duration without the zeros that Go ends it with: 24h, not 24h0m0s.
+func durationText(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = s[:len(s)-2]
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = s[:len(s)-2]
+	}
+	return s
 }
 
 func decodeQuery(s string) (string, error) {

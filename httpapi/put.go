@@ -30,7 +30,7 @@ func (x *exchange) put() {
 		x.fail(e)
 		return
 	}
-	x.apply(quorum.Value{ContentType: kind, Bytes: x.body}, options)
+	x.apply(quorum.Value{ContentType: kind, Bytes: x.body, TTL: x.params.ttl}, options)
 }
 
 // delete answers DELETE. Deleting what is not there is a write like any other.
@@ -48,7 +48,7 @@ func (x *exchange) openWrite(fresh bool) (quorum.WriteOptions, *quorum.Error) {
 	if e := x.open(); e != nil {
 		return quorum.WriteOptions{}, e
 	}
-	options := quorum.WriteOptions{W: x.params.w, DW: x.params.dw, FullReceipt: x.params.full, ReturnValue: x.params.value}
+	options := quorum.WriteOptions{W: x.params.w, DW: x.params.dw, Sloppy: x.params.sloppy, FullReceipt: x.params.full, ReturnValue: x.params.value}
 	if e := unconditional(x.r.Header); e != nil {
 		return options, e
 	}
@@ -92,6 +92,7 @@ func (x *exchange) apply(value quorum.Value, options quorum.WriteOptions) {
 	x.buf = append(x.buf, `,"version":"`...)
 	x.buf = appendVersion(x.buf, result.Dot)
 	x.buf = append(x.buf, '"')
+	x.buf = appendExpiry(x.buf, result.Expiry)
 	if options.ReturnValue {
 		x.buf = append(x.buf, `,"values":[`...)
 		x.appendValues(result.Object)

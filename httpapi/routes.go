@@ -23,6 +23,7 @@ const (
 	opBucketPut
 	opBucketDelete
 	opCluster
+	opRepair
 	opHealth
 	opMetrics
 	opDocs
@@ -31,7 +32,7 @@ const (
 
 func (o op) String() string {
 	return [...]string{
-		"other", "get", "put", "delete", "list", "explain", "buckets", "bucket_put", "bucket_delete", "cluster", "health", "metrics", "docs",
+		"other", "get", "put", "delete", "list", "explain", "buckets", "bucket_put", "bucket_delete", "cluster", "repair", "health", "metrics", "docs",
 	}[o]
 }
 
@@ -76,7 +77,10 @@ func table() []route {
 		{http.MethodPost, "/v1/cluster/ring", opCluster, (*exchange).later},
 		{http.MethodDelete, "/v1/cluster/ring/change", opCluster, (*exchange).later},
 		{http.MethodGet, "/v1/cluster/safe-to-stop", opCluster, (*exchange).later},
-		{http.MethodPost, "/v1/repair", opCluster, (*exchange).later},
+		{http.MethodPost, "/v1/repair", opRepair, (*exchange).repair},
+		{http.MethodGet, "/v1/hints", opCluster, (*exchange).hints},
+		{http.MethodPost, "/v1/hints", opCluster, (*exchange).pauseHints},
+		{http.MethodGet, "/v1/tombstones", opCluster, (*exchange).tombstones},
 		{http.MethodGet, "/v1/node", opCluster, (*exchange).node},
 		{http.MethodGet, "/livez", opHealth, (*exchange).livez},
 		{http.MethodGet, "/readyz", opHealth, (*exchange).readyz},

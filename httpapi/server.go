@@ -23,10 +23,13 @@ type Server struct {
 	router    chi.Router
 	http      *http.Server
 	cancel    context.CancelFunc // ends every request
+	stopping  context.Context    // ends what would hold up Shutdown
+	stop      context.CancelFunc // of stopping
 	exchanges sync.Pool
 	requests  atomic.Int64 // client requests in flight
 	bodies    budget
 	conns     atomic.Int64 // open connections
+	repairs   atomic.Int64 // that operators asked for, running now
 	draining  atomic.Bool
 	hurry     atomic.Bool // the time to drain is over
 }
@@ -44,6 +47,7 @@ func New(config Config) (*Server, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
+	s.stopping, s.stop = context.WithCancel(ctx)
 	s.http = &http.Server{
 		Handler:                      s.Handler(),
 		DisableGeneralOptionsHandler: true,
@@ -93,10 +97,11 @@ func (s *Server) Serve(l net.Listener) error {
 	return err
 }
 
-// Shutdown stops accepting, finishes what is in flight until ctx ends, then cuts it off. It returns when no connection is
+// Shutdown stops accepting, ends repairs, finishes what else is in flight until ctx ends, then cuts it off. It returns when no connection is
 // left.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
+	s.stop()
 	err := s.http.Shutdown(ctx)
 	s.cancel()
 	if err != nil {

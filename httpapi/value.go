@@ -59,10 +59,25 @@ func appendAbout(dst []byte, f form, s *vclock.Sibling) []byte {
 	dst = append(dst, `,"content_type":`...)
 	dst = appendString(dst, s.ContentType)
 	dst = append(dst, `,"modified":"`...)
-	dst = moment(s.Time).AppendFormat(dst, "2006-01-02T15:04:05.000000000Z")
-	dst = append(dst, `","version":"`...)
+	dst = moment(s.Time).AppendFormat(dst, timeForm)
+	dst = append(dst, '"')
+	dst = appendExpiry(dst, s.Expiry)
+	dst = append(dst, `,"version":"`...)
 	dst = appendVersion(dst, s.Dot)
 	return append(dst, `"}`...)
+}
+
+// timeForm is how times are shown: to the nanosecond, always as long.
+const timeForm = "2006-01-02T15:04:05.000000000Z"
+
+// appendExpiry appends when a version ends, if it does.
+func appendExpiry(dst []byte, at uint64) []byte {
+	if at == 0 {
+		return dst
+	}
+	dst = append(dst, `,"expires":"`...)
+	dst = moment(at).AppendFormat(dst, timeForm)
+	return append(dst, '"')
 }
 
 // appendVersion appends a version's name: who wrote it, and which of its writes to the key this was.

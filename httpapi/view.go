@@ -7,8 +7,8 @@ type ClusterView struct {
 	Cluster             string       `json:"cluster"` // the name that operators gave it
 	Ring                uint64       `json:"ring"`    // version of the ring; 0 = none yet
 	Members             []MemberView `json:"members"`
-	HintsPending        int          `json:"hints_pending"`
-	DivergentPartitions int          `json:"divergent_partitions"`
+	HintsPending        int          `json:"hints_pending"`        // on the node that answers
+	DivergentPartitions int          `json:"divergent_partitions"` // of the node that answers: not known to be equal on all owners since the start of its process, or hints for them were dropped
 }
 
 // MemberView is one node of the cluster. Addresses are host:port.
@@ -46,14 +46,11 @@ type NodeView struct {
 	Keys        int64      `json:"keys"`       // with at least one value, in this node's store
 	DiskBytes   int64      `json:"disk_bytes"`
 	Hints       []HintView `json:"hints"`
-}
 
-// HintView is what waits here for one other node.
-type HintView struct {
-	Target  string  `json:"target"` // node name
-	Count   int     `json:"count"`
-	Bytes   int64   `json:"bytes"`
-	OldestS float64 `json:"oldest_s"`
+	Repair     RepairView        `json:"repair"`
+	Disk       DiskView          `json:"disk"`
+	Tombstones TombstonesSummary `json:"tombstones"`
+	Merkle     []PartitionView   `json:"merkle,omitzero"` // left to the API, which asks Node.Partitions where the client wants it
 }
 
 // Stats is a snapshot of the parts below the coordinator, for metrics. Counters count from the start of the process.
@@ -61,6 +58,11 @@ type Stats struct {
 	Store  StoreStats
 	Gossip GossipStats
 	Peers  []PeerStats
+
+	Hints      HintsView
+	Repair     RepairView
+	Disk       DiskView
+	Tombstones TombstonesView // Partitions may be left out
 }
 
 // Durations is a histogram of durations.
@@ -101,7 +103,8 @@ type StoreStats struct {
 	CompactionTime           time.Duration
 	UncleanStart             bool
 	LenientStart             bool
-	Damaged                  bool // something was found lost
+	Damaged                  bool           // something was found lost, and has not been brought back yet
+	Reopens                  map[string]int // by cause: how often the store was closed and opened again to heal it
 }
 
 // GossipStats is a snapshot of membership. Members by health come from ClusterView.

@@ -25,7 +25,10 @@ type Config struct {
 	Partitions int      // power of two, fixed when the cluster forms
 	MaxValue   int64    // bytes of one value, at most
 	Cache      int64    // bytes of the object cache
-	AcceptLoss bool     // a store that opened with less than it held serves again
+	Reserve    int64    // bytes of the volume that client writes leave free; 0 = automatic
+	HintLimit  int64    // bytes of hints for one node; 0 = automatic
+	Repair     string   // what repairs by itself: all, none, or a list of exchange, hints, collect, verify
+	AcceptLoss bool     // data that no other node can bring back are given up
 	LogLevel   string   // debug, info, warn or error
 	LogFormat  string   // text or json
 
@@ -69,7 +72,10 @@ func Settings() []Setting {
 		number("partitions", "N", 256, "power of two, fixed when the cluster forms", 1, 65536, func(c *Config) *int { return &c.Partitions }),
 		size("max-value", "SIZE", "4MiB", "largest value in bytes, at most 32MiB", func(c *Config) *int64 { return &c.MaxValue }),
 		size("cache", "SIZE", "128MiB", "memory for the cache of objects", func(c *Config) *int64 { return &c.Cache }),
-		boolean("accept-loss", "a store that lost data at its last start serves again; then read everything with r=all", func(c *Config) *bool { return &c.AcceptLoss }),
+		automatic("reserve", "client writes stop where less of the volume is free (auto: 64MiB and 5 % of it, a quarter at most)", func(c *Config) *int64 { return &c.Reserve }),
+		automatic("hint-limit", "most that is kept for one node that is away (auto: 1GiB, or 10 % of the volume where that is less)", func(c *Config) *int64 { return &c.HintLimit }),
+		repair("repair", "what runs by itself: all, none, or a list of "+strings.Join(repairWords, ", "), func(c *Config) *string { return &c.Repair }),
+		boolean("accept-loss", "data that were lost and that no other node has are given up: the node answers for what is left", func(c *Config) *bool { return &c.AcceptLoss }),
 		choice("log-level", "LEVEL", "info", []string{"debug", "info", "warn", "error"}, "what is logged", func(c *Config) *string { return &c.LogLevel }),
 		choice("log-format", "FORMAT", "text", []string{"text", "json"}, "form of log lines", func(c *Config) *string { return &c.LogFormat }),
 	}
@@ -152,6 +158,39 @@ func size(name, value, def, usage string, field func(*Config) *int64) Setting {
 		set: func(c *Config, v string) (err error) { *field(c), err = parseSize(v); return err },
 		get: func(c *Config) string { return formatSize(*field(c)) },
 	}
+}
+
+// automatic is a size, or "auto": 0.
+func automatic(name, usage string, field func(*Config) *int64) Setting {
+	return Setting{
+		Name: name, Value: "SIZE", Default: "auto", Usage: usage,
+		set: func(c *Config, v string) (err error) {
+			if v == "auto" {
+				*field(c) = 0
+				return nil
+			}
+			*field(c), err = parseSize(v)
+			return err
+		},
+		get: func(c *Config) string {
+			if n := *field(c); n != 0 {
+				return formatSize(n)
+			}
+			return "auto"
+		},
+	}
+}
+
+func repair(name, usage string, field func(*Config) *string) Setting {
+	s := text(name, "WORDS", "all", usage, field)
+	s.set = func(c *Config, v string) error {
+		if _, err := repairs(v); err != nil {
+			return err
+		}
+		*field(c) = v
+		return nil
+	}
+	return s
 }
 
 var sizeUnits = []struct {

@@ -15,7 +15,7 @@ func TestGreetings(t *testing.T) {
 	for name, n := range c.nodes {
 		c.await(10*time.Second, name+" is connected to both others", func() bool {
 			connected := 0
-			for _, s := range n.client.Stats() {
+			for _, s := range n.current().client.Stats() {
 				if s.Connected {
 					connected++
 				}
@@ -23,9 +23,9 @@ func TestGreetings(t *testing.T) {
 			return connected == 2
 		})
 		for i := range 1000 {
-			n.met(ring.NodeID(fmt.Sprintf("%032x", i+1)))
+			n.current().met(ring.NodeID(fmt.Sprintf("%032x", i+1)))
 		}
-		if got := len(n.client.Stats()); got != 2 {
+		if got := len(n.current().client.Stats()); got != 2 {
 			t.Errorf("%s keeps %d peers after 1000 strangers, want 2", name, got)
 		}
 	}

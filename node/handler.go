@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync/atomic"
 
+	"github.com/rondodb/rondo/antientropy"
 	"github.com/rondodb/rondo/gossip"
 	"github.com/rondodb/rondo/peer"
 	"github.com/rondodb/rondo/quorum"
@@ -18,6 +19,7 @@ type handler struct {
 	coordinator *quorum.Coordinator
 	buckets     *quorum.Buckets
 	membership  *gossip.Membership
+	repairer    *antientropy.Repairer
 }
 
 // Call answers the messages that are not plain reads and writes.
@@ -27,10 +29,14 @@ func (h *handler) Call(ctx context.Context, from ring.NodeID, layout uint64, op 
 		return h.coordinator.HandleCoordinate(ctx, from, layout, payload)
 	case peer.OpList:
 		return h.coordinator.HandleList(ctx, from, layout, payload)
+	case peer.OpStandin:
+		return h.coordinator.HandleStandin(ctx, from, layout, payload)
 	case peer.OpLayout:
 		return h.membership.HandleLayout(), nil
 	case peer.OpForm:
 		return h.membership.HandleForm(from, payload)
+	case peer.OpExchange:
+		return h.repairer.Handle(ctx, from, layout, payload)
 	case peer.OpSettings:
 		return h.buckets.HandleSettings(ctx, from, payload)
 	}

@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/rondodb/rondo/antientropy"
 	"github.com/rondodb/rondo/gossip"
 	"github.com/rondodb/rondo/peer"
 	"github.com/rondodb/rondo/storage"
@@ -17,7 +18,16 @@ type machine struct {
 	withStorage func(*storage.Config)
 	withPeer    func(*peer.Config)
 	withGossip  func(*gossip.Config)
+	withRepair  func(*antientropy.Config)
 	now         func() time.Time // the wall clock, which stamps writes
+}
+
+// clock is the wall clock.
+func (m *machine) clock() time.Time {
+	if m.now != nil {
+		return m.now()
+	}
+	return time.Now()
 }
 
 func (m *machine) bind(addr, flag string) (l net.Listener, err error) {
@@ -35,6 +45,8 @@ func (m *machine) bind(addr, flag string) (l net.Listener, err error) {
 func (m *machine) storage(c storage.Config) storage.Config { return adjusted(c, m.withStorage) }
 func (m *machine) peer(c peer.Config) peer.Config          { return adjusted(c, m.withPeer) }
 func (m *machine) gossip(c gossip.Config) gossip.Config    { return adjusted(c, m.withGossip) }
+
+func (m *machine) repair(c antientropy.Config) antientropy.Config { return adjusted(c, m.withRepair) }
 
 func adjusted[C any](c C, adjust func(*C)) C {
 	if adjust != nil {

@@ -458,7 +458,7 @@ func (s *simulation) cure(h *simHost) error {
 	}
 	h.disk.SetCapacity(0)
 	switch {
-	case h.node != nil && (h.failing || h.node.store.Healthy() != nil):
+	case h.node != nil && (h.failing || h.node.current().store.Healthy() != nil):
 		s.crash(h, false)
 	case !h.waiting:
 		return nil
@@ -492,14 +492,14 @@ func (s *simulation) notWhole() string {
 		}
 	}
 	for _, h := range s.hosts {
-		l := h.node.members.Layout()
+		l := h.node.current().members.Layout()
 		if l == nil {
 			wrong = append(wrong, h.name+" has no ring")
 			continue
 		}
 		rings[fmt.Sprint(l.Version(), " ", l.Hash())] = true
 		for _, other := range s.hosts {
-			if !h.node.members.Alive(other.node.ID()) {
+			if !h.node.current().members.Alive(other.node.ID()) {
 				wrong = append(wrong, fmt.Sprintf("%s does not see %s", h.name, other.name))
 			}
 		}

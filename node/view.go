@@ -15,7 +15,7 @@ import (
 )
 
 // view is the node as the API shows it.
-type view Node
+type view life
 
 var _ httpapi.Node = (*view)(nil)
 
@@ -24,7 +24,13 @@ func (v *view) Ready() (bool, string) {
 	if v.draining.Load() {
 		return false, "the node is stopping"
 	}
-	return v.members.Ready()
+	if ok, why := v.members.Ready(); !ok {
+		return false, why
+	}
+	if n := v.repairer.Syncing(); n > 0 {
+		return false, fmt.Sprintf("data were lost, or are a copy: %d partitions cast no read votes until they have been compared with every other owner", n)
+	}
+	return true, ""
 }
 
 // Layout is the ring, nil until one is known.
@@ -65,9 +71,11 @@ func (v *view) Cluster() httpapi.ClusterView {
 	slices.SortFunc(out.Members, func(a, b httpapi.MemberView) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID, b.ID))
 	})
-	for _, h := range v.hints() {
-		out.HintsPending += h.Count
+	status := v.repairer.Status()
+	for _, h := range status.Hints {
+		out.HintsPending += int(h.Count)
 	}
+	out.DivergentPartitions = divergent(status)
 	return out
 }
 
@@ -75,12 +83,13 @@ func (v *view) Cluster() httpapi.ClusterView {
 func (v *view) Status() httpapi.NodeView {
 	ready, why := v.Ready()
 	stats := v.store.Stats()
-	l := v.Layout()
+	l, status := v.Layout(), v.repairer.Status()
 	out := httpapi.NodeView{
 		Name: v.config.Name, ID: string(v.store.NodeID()), Cluster: v.config.Cluster, HTTP: v.httpAddr, Peer: v.peerAddr,
 		Gossip: v.members.GossipAddr(), Zone: v.config.Zone, Weight: v.config.Weight, Version: Version(),
 		Incarnation: fmt.Sprintf("%016x", uint64(v.store.Incarnation())), Ready: ready, Reason: why, UptimeS: time.Since(v.began).Seconds(),
-		Keys: stats.LiveKeys, DiskBytes: stats.DiskBytes, Hints: v.hints(),
+		Keys: stats.LiveKeys, DiskBytes: stats.DiskBytes, Hints: v.hintsView(status).Targets,
+		Repair: v.repairView(status), Disk: v.diskView(), Tombstones: v.tombstonesView(status).TombstonesSummary,
 	}
 	if l != nil {
 		out.Ring, out.Partitions = l.Version(), owned(l)[v.store.NodeID()]
@@ -88,31 +97,13 @@ func (v *view) Status() httpapi.NodeView {
 	return out
 }
 
-// hints lists what is kept for other nodes. A store that cannot tell shows none: its failure is in Ready.
-func (v *view) hints() []httpapi.HintView {
-	out := []httpapi.HintView{}
-	kept, err := v.store.HintStats()
-	if err != nil {
-		v.log.Warn("cannot read the hints", "error", err)
-	}
-	for _, h := range kept {
-		name := string(h.Target)
-		if n, ok := v.members.Node(h.Target); ok {
-			name = n.Name
-		}
-		out = append(out, httpapi.HintView{
-			Target: name, Count: int(h.Count), Bytes: h.Bytes, OldestS: time.Since(time.Unix(0, h.OldestUnixNano)).Seconds(),
-		})
-	}
-	return out
-}
-
 // Stats is a snapshot for metrics.
 func (v *view) Stats() httpapi.Stats {
-	g := v.members.Stats()
+	g, status := v.members.Stats(), v.repairer.Status()
 	out := httpapi.Stats{
-		Store:  storeStats(v.store.Stats()),
+		Store:  storeStats(v.store.Stats(), v.reopened),
 		Gossip: httpapi.GossipStats{HealthScore: g.HealthScore, RejoinAttempts: g.JoinAttempts, RefusedNodes: g.Refused + g.OtherCluster},
+		Hints:  v.hintFigures(status), Repair: v.repairView(status), Disk: v.diskView(), Tombstones: v.tombstonesView(status),
 	}
 	for _, p := range v.client.Stats() {
 		s := httpapi.PeerStats{ID: string(p.Peer), InFlight: p.InFlight, Dials: p.Connects, Sent: p.BytesOut, Received: p.BytesIn}
@@ -124,7 +115,7 @@ func (v *view) Stats() httpapi.Stats {
 	return out
 }
 
-func storeStats(s storage.Stats) httpapi.StoreStats {
+func storeStats(s storage.Stats, reopened map[storage.Cause]int) httpapi.StoreStats {
 	out := httpapi.StoreStats{
 		Gets: s.Gets, CacheHits: s.CacheHits, Merges: s.Merges, Updates: s.Updates, Unchanged: s.Unchanged, Syncs: s.Syncs,
 		SyncWaiting: s.SyncWaiting, CorruptObjects: s.CorruptObjects, JournalSyncs: durations(s.JournalSyncs), OtherSyncs: durations(s.OtherSyncs),
@@ -132,6 +123,7 @@ func storeStats(s storage.Stats) httpapi.StoreStats {
 		BlockCacheBytes: s.BlockCacheBytes, OpenTables: s.OpenTables, WriteDelays: s.WriteDelays, WriteDelay: s.WriteDelay,
 		WritePaused: s.WritePaused, MemoryCompactions: s.MemoryCompactions, TableCompactions: s.TableCompactions,
 		CompactionTime: s.CompactionTime, UncleanStart: s.UncleanStart, LenientStart: s.LenientStart, Damaged: s.Damage != "",
+		Reopens: map[string]int{"damage": reopened[storage.Damage], "disk_failed": reopened[storage.DiskFailed], "disk_full": reopened[storage.DiskFull]},
 	}
 	for _, l := range s.Levels {
 		out.Levels = append(out.Levels, httpapi.LevelStats(l))

@@ -150,6 +150,11 @@ func (c *Client) List(ctx context.Context, to ring.NodeID, layout uint64, payloa
 	return c.Call(ctx, to, layout, OpList, payload)
 }
 
+// Standin has another node keep an object for an owner, or tell what it keeps, and blocks until it has answered or ctx ends.
+func (c *Client) Standin(ctx context.Context, to ring.NodeID, layout uint64, payload []byte) ([]byte, error) {
+	return c.Call(ctx, to, layout, OpStandin, payload)
+}
+
 // Call asks for anything that the other node's Handler.Call answers, and blocks until it has or ctx ends. The payload is
 // copied; the answer is the caller's to keep.
 func (c *Client) Call(ctx context.Context, to ring.NodeID, layout uint64, op Op, payload []byte) ([]byte, error) {

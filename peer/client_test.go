@@ -97,6 +97,12 @@ func (refused) NotApplied() bool    { return true }
 func (refused) StaleLayout() uint64 { return 5 }
 func (refused) Outcome() string     { return "stale" }
 
+type full struct{}
+
+func (full) Error() string    { return "no space is left" }
+func (full) NotApplied() bool { return true }
+func (full) Outcome() string  { return "full" }
+
 func TestHandlerErrors(t *testing.T) {
 	var err error
 	server := openServer(t, &handler{
@@ -114,6 +120,7 @@ func TestHandlerErrors(t *testing.T) {
 	}{
 		{fmt.Errorf("write object: %w", refused{}), OutcomeStale, true, 5},
 		{errors.New("disk is full"), OutcomeError, false, 0},
+		{fmt.Errorf("write object: %w", full{}), OutcomeFull, true, 0},
 		{context.DeadlineExceeded, OutcomeTimeout, false, 0},
 	} {
 		err = test.err

@@ -14,6 +14,7 @@ const (
 	OutcomeUnreachable = "unreachable" // no connection
 	OutcomeOverloaded  = "overloaded"  // a limit of this node or of the other one
 	OutcomeStale       = "stale"       // the two nodes go by different layouts
+	OutcomeFull        = "full"        // the disk of the other node is full
 )
 
 // Error is how every call of Client fails.

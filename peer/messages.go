@@ -120,7 +120,7 @@ type fault struct {
 const maxFaultText = 1 << 10
 
 // outcomes by their number on the wire.
-var outcomes = [...]string{OutcomeError, OutcomeTimeout, OutcomeUnreachable, OutcomeOverloaded, OutcomeStale}
+var outcomes = [...]string{OutcomeError, OutcomeTimeout, OutcomeUnreachable, OutcomeOverloaded, OutcomeStale, OutcomeFull}
 
 func appendFault(b []byte, f fault) []byte {
 	applied := byte(0)

@@ -35,6 +35,10 @@ func (p *echoPeers) List(context.Context, ring.NodeID, uint64, []byte) ([]byte, 
 	return nil, errWire
 }
 
+func (p *echoPeers) Standin(context.Context, ring.NodeID, uint64, []byte) ([]byte, error) {
+	return nil, errWire
+}
+
 func benchmark(b *testing.B, run func(c *Coordinator, ctx context.Context, key ring.Key) error) {
 	c := newCluster(b, 3)
 	key := ring.NewKey("bench", "key")

@@ -166,6 +166,14 @@ func (b *Buckets) holdsKeys(bucket string) (bool, error) {
 	for i := range partitions {
 		partitions[i] = i
 	}
+	state, n := conditionOf(b.config.Local), b.Get(bucket).N
+	for _, p := range partitions {
+		if layout.Owns(b.config.Membership.Self(), p, n) {
+			if err := state.votes(ring.Class{Partition: p, N: n}); err != nil {
+				return false, fmt.Errorf("look for keys of bucket %q: %w", bucket, err)
+			}
+		}
+	}
 	found := false
 	err := b.config.Local.List(bucket, "", partitions, 0, "", func(int, string, vclock.State) bool {
 		found = true

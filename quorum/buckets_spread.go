@@ -23,9 +23,6 @@ func (b *Buckets) Set(ctx context.Context, name string, settings Bucket) error {
 	if err := settings.check(); err != nil {
 		return &Error{Code: CodeInvalid, Detail: err.Error(), Outcome: NotApplied}
 	}
-	if settings.Sloppy {
-		return &Error{Code: CodeInvalid, Detail: "sloppy=true is not there yet: only owners of a key can count", Outcome: NotApplied}
-	}
 	return b.change(ctx, name, bucketEntry{settings: settings})
 }
 

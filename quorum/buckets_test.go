@@ -80,7 +80,9 @@ func TestBucketChecks(t *testing.T) {
 		{N: 3, R: Unset, W: 1, DW: 1},
 		{N: 3, R: None, W: 1, DW: 1},
 		{N: 3, R: 1, W: None, DW: None},
-		{N: 3, R: 1, W: 1, DW: 1, Sloppy: true},
+		{N: 3, R: 1, W: 1, DW: 1, TTL: time.Millisecond},
+		{N: 3, R: 1, W: 1, DW: 1, TTL: -time.Hour},
+		{N: 3, R: 1, W: 1, DW: 1, TTL: MaxTTL + 1},
 	} {
 		if e := errorOf(t, b.Set(t.Context(), "b", bad), CodeInvalid); e.Outcome != NotApplied {
 			t.Errorf("%+v: outcome %s", bad, e.Outcome)
@@ -194,6 +196,7 @@ func TestBucketsMergeProperties(t *testing.T) {
 		if e.deleted = rapid.Bool().Draw(t, "deleted"); !e.deleted {
 			e.settings.N = rapid.IntRange(1, MaxN).Draw(t, "n")
 			e.settings.LWW = rapid.Bool().Draw(t, "lww")
+			e.settings.TTL = rapid.SampledFrom([]time.Duration{0, 0, MinTTL, MaxTTL}).Draw(t, "ttl")
 		}
 		return e
 	})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/rondodb/rondo/ring"
 )
@@ -36,6 +37,7 @@ const (
 	bucketDeleted = 1
 	bucketSloppy  = 2
 	bucketLWW     = 4
+	bucketTTL     = 8 // a ttl follows
 )
 
 func (a bucketEntry) append(b []byte) []byte {
@@ -50,6 +52,9 @@ func (a bucketEntry) append(b []byte) []byte {
 	if a.settings.LWW {
 		flags |= bucketLWW
 	}
+	if a.settings.TTL != 0 {
+		flags |= bucketTTL
+	}
 	w.byte(flags)
 	w.byte(byte(a.settings.N))
 	w.byte(byte(a.settings.R))
@@ -57,12 +62,15 @@ func (a bucketEntry) append(b []byte) []byte {
 	w.byte(byte(a.settings.DW))
 	w.fixed(a.time)
 	w.text(string(a.node))
+	if a.settings.TTL != 0 {
+		w.number(uint64(a.settings.TTL))
+	}
 	return w.b
 }
 
 // encodeBuckets is the canonical form: equal registries have equal bytes.
 //
-//	version, number of entries, then by name: name, flags, n, r, w, dw (one byte each), time, node
+//	version, number of entries, then by name: name, flags, n, r, w, dw (one byte each), time, node, ttl in nanoseconds where flagged
 func encodeBuckets(entries map[string]bucketEntry) []byte {
 	names := make([]string, 0, len(entries))
 	for name := range entries {
@@ -81,7 +89,7 @@ func encodeBuckets(entries map[string]bucketEntry) []byte {
 
 func decodeBuckets(b []byte) (map[string]bucketEntry, error) {
 	r := scanner{b: b}
-	r.version()
+	r.version(wireVersion)
 	n := r.count(15)
 	if n > bucketsMost {
 		r.fail("too many buckets")
@@ -98,6 +106,9 @@ func decodeBuckets(b []byte) (map[string]bucketEntry, error) {
 			time:     r.fixed(),
 		}
 		e.node = ring.NodeID(r.text())
+		if flags&bucketTTL != 0 {
+			e.settings.TTL = time.Duration(r.small(int(MaxTTL)))
+		}
 		switch {
 		case r.err != nil:
 			return nil, r.err
@@ -105,8 +116,10 @@ func decodeBuckets(b []byte) (map[string]bucketEntry, error) {
 			r.fail("bucket names out of order")
 		case e.time > latestTime:
 			r.fail("time of a change after the year 2250")
-		case flags >= bucketLWW<<1:
+		case flags >= bucketTTL<<1:
 			r.fail("unknown flags")
+		case flags&bucketTTL != 0 && e.settings.TTL == 0:
+			r.fail("ttl of nothing")
 		case e.deleted && e.settings != DefaultBucket:
 			r.fail("deleted bucket with settings")
 		default:
@@ -142,6 +155,9 @@ func (b Bucket) check() error {
 	}
 	if dw, w := b.DW.Count(b.N), b.W.Count(b.N); dw > w {
 		return fmt.Errorf("dw=%v (%d of n=%d) is more than w=%v (%d): only acknowledged writes can be counted as synced", b.DW, dw, b.N, b.W, w)
+	}
+	if b.TTL != 0 {
+		return checkTTL(b.TTL)
 	}
 	return nil
 }

@@ -16,6 +16,7 @@ const peerMost = 4096
 // peerState is what this node has learnt about one peer by calling it. Safe for concurrent use.
 type peerState struct {
 	inFlight atomic.Int32
+	full     atomic.Int64 // Unix nanoseconds at which it said that its disk is full; 0 = never
 	table    *peerTable
 
 	mu      sync.Mutex
@@ -49,6 +50,15 @@ func (t *peerTable) get(id ring.NodeID) *peerState {
 	grown[id] = s
 	t.states.Store(&grown)
 	return s
+}
+
+// fullMemory is for how long a peer that said that its disk is full is not counted on for writes: then it is tried again.
+const fullMemory = time.Second
+
+func (s *peerState) saidFull(now time.Time) bool {
+	at := s.full.Load()
+	ago := now.UnixNano() - at
+	return at != 0 && ago >= 0 && ago < int64(fullMemory)
 }
 
 func (s *peerState) ready(now time.Time) bool {
@@ -156,7 +166,7 @@ func (c *Coordinator) choose(t *target, now time.Time) choice {
 	for i, id := range t.owners {
 		k := candidate{index: i, self: id == c.self}
 		if k.self {
-			k.usable, k.sameZone = c.healthy() == nil, true
+			k.usable, k.sameZone = c.state.fit(t.class(), toRead) == nil, true
 		} else {
 			k.usable, k.score = c.table.get(id).standing(now)
 			k.usable = k.usable && c.config.Membership.Alive(id)
@@ -190,7 +200,11 @@ func (c *Coordinator) settled(s *peerState, id ring.NodeID, class string, sent t
 		c.config.Observer.Event("breaker_open", 1)
 		c.config.Logger.Warn("a node does not answer, leaving it alone for a moment", "node", id, "class", class, "outcome", outcome, "error", err)
 	}
-	if outcome == outcomeStale {
+	switch outcome {
+	case outcomeFull:
+		s.full.Store(now.UnixNano())
+		outcome = outcomeError
+	case outcomeStale:
 		outcome = outcomeError
 	}
 	c.config.Observer.PeerCall(id, class, outcome, took)

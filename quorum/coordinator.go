@@ -93,10 +93,16 @@ type Coordinator struct {
 	reads   gate
 	writes  gate
 	repairs gate
-	lists   gate         // pages
-	scans   gate         // pieces of other nodes' pages
-	timers  sync.Pool    // of *time.Timer, stopped
-	healthy func() error // of the local store
+	lists   gate      // pages
+	scans   gate      // pieces of other nodes' pages
+	stands  gate      // for owners that other nodes cannot reach
+	timers  sync.Pool // of *time.Timer, stopped
+	state   condition // of the local store
+	hints   Hints     // the local store; nil where it keeps none
+	hintLog throttle
+
+	began               time.Time
+	readPace, writePace pace
 }
 
 // New makes a coordinator. It starts nothing; Close ends the work that operations leave behind.
@@ -108,14 +114,16 @@ func New(config Config) (*Coordinator, error) {
 		config: config, self: config.Membership.Self(), life: newLifetime(),
 		reads: gate{name: "reads", limit: int64(config.Reads)}, writes: gate{name: "writes", limit: int64(config.Writes)},
 		repairs: gate{name: "repairs", limit: int64(config.Repairs)}, lists: gate{name: "lists", limit: int64(config.Lists)},
-		scans:   gate{name: "index scans", limit: 4 * int64(config.Lists)},
-		healthy: func() error { return nil },
+		scans:  gate{name: "index scans", limit: 4 * int64(config.Lists)},
+		stands: gate{name: "operations as a stand-in", limit: int64(config.Writes)},
+		state:  conditionOf(config.Local), began: time.Now(),
 	}
-	if h, ok := config.Local.(interface{ Healthy() error }); ok {
-		c.healthy = h.Healthy
-	}
+	c.hints, _ = config.Local.(Hints)
 	c.table.rand = config.Rand
-	c.replica = &Replica{local: config.Local, membership: config.Membership, buckets: config.Buckets, observer: config.Observer, catchUp: config.CatchUp, healthy: c.healthy, now: config.Now}
+	c.replica = &Replica{
+		local: config.Local, state: c.state, membership: config.Membership, buckets: config.Buckets, observer: config.Observer,
+		catchUp: config.CatchUp, now: config.Now, began: c.began,
+	}
 	return c, nil
 }
 
@@ -169,8 +177,12 @@ type target struct {
 	n         int // replicas: the bucket's, or all members where there are fewer
 	partition int
 	owners    []ring.NodeID
-	self      int // this node's place in owners, -1 if it is none
+	self      int  // this node's place in owners, -1 if it is none
+	sloppy    bool // stand-ins may take the place of owners that are down
 }
+
+// class is what the store knows the key's replicas by.
+func (t *target) class() ring.Class { return ring.Class{Partition: t.partition, N: t.bucket.N} }
 
 func (c *Coordinator) target(key ring.Key) (target, *Error) {
 	layout := c.config.Membership.Layout()
@@ -219,48 +231,6 @@ func (t *target) required(name string, asked, standard Level) (int, *Error) {
 		detail += fmt.Sprintf(", because the ring has %d members (the bucket's n is %d)", t.n, t.bucket.N)
 	}
 	return 0, &Error{Code: code, Detail: detail, Outcome: NotApplied, N: t.n, Required: k}
-}
-
-// usable tells whether a request may be sent to an owner now; for this node, whether its store works.
-func (c *Coordinator) usable(id ring.NodeID, now time.Time) bool { return c.unusable(id, now) == nil }
-
-// unusable says why no request may be sent to an owner now, nil where one may.
-func (c *Coordinator) unusable(id ring.NodeID, now time.Time) error {
-	switch {
-	case id == c.self:
-		return c.healthy()
-	case !c.config.Membership.Alive(id):
-		return errNotAlive
-	case !c.table.get(id).ready(now):
-		return errBreaker
-	}
-	return nil
-}
-
-// enough fails at once where the failure detector already says that required replicas will not answer.
-func (c *Coordinator) enough(t *target, required int, what string) *Error {
-	now := time.Now()
-	usable := 0
-	for _, id := range t.owners {
-		if c.usable(id, now) {
-			usable++
-		}
-	}
-	if usable >= required {
-		return nil
-	}
-	var replicas []ReplicaReceipt
-	for _, id := range t.owners {
-		if why := c.unusable(id, now); why != nil {
-			r := t.receipt(id)
-			r.Error = why.Error()
-			replicas = append(replicas, r)
-		}
-	}
-	return &Error{
-		Code: CodeUnavailable, Outcome: NotApplied, N: t.n, Required: required, Replicas: replicas,
-		Detail: fmt.Sprintf("the %s needs %d of the key's %d replicas, and only %d can be reached: nothing was sent", what, required, t.n, usable),
-	}
 }
 
 func (t *target) receipt(id ring.NodeID) ReplicaReceipt {

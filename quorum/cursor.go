@@ -45,7 +45,7 @@ func decodeCursor(bucket, prefix, cursor string, partitions int) (position, bool
 		return position{}, false
 	}
 	r := scanner{b: b}
-	r.version()
+	r.version(wireVersion)
 	if r.fixed() != ring.Digest([]byte(bucket)) || r.fixed() != ring.Digest([]byte(prefix)) {
 		r.fail("another walk")
 	}

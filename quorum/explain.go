@@ -2,6 +2,7 @@ package quorum
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,7 +13,8 @@ import (
 // explainTimeout bounds how long Explain waits for one replica.
 const explainTimeout = 2 * time.Second
 
-// Explain asks every owner of a key, and the next nodes behind them, what each holds now. Nothing is repaired by it, and
+// Explain asks every owner of a key, and the next nodes behind them, what each holds now, as it is stored; those behind them also what they keep
+// for owners as stand-ins. Further nodes are part of the answer only where they keep something. Nothing is repaired by it, and
 // nodes that seem dead are asked too. It fails only without a ring; a replica that does not answer is part of the answer.
 func (c *Coordinator) Explain(ctx context.Context, key ring.Key) (Explanation, error) {
 	if e := c.enter(&c.lists); e != nil {
@@ -32,23 +34,40 @@ func (c *Coordinator) Explain(ctx context.Context, key ring.Key) (Explanation, e
 	for _, id := range preference {
 		out.Preference = append(out.Preference, t.receipt(id).Node)
 	}
-	asked := preference[:min(len(preference), t.n+nextNodes)]
-	out.Replicas = make([]ReplicaState, len(asked))
+	began := time.Now()
+	always := min(len(preference), t.n+nextNodes)
+	out.Replicas = make([]ReplicaState, min(len(preference), t.n+MaxN))
 	var group sync.WaitGroup
-	for i, id := range asked {
-		out.Replicas[i].ReplicaReceipt = t.receipt(id)
+	for i, id := range preference[:len(out.Replicas)] {
+		s := &out.Replicas[i]
+		s.ReplicaReceipt = t.receipt(id)
 		if i >= t.n {
-			out.Replicas[i].Role = "standin"
+			s.Role = "standin"
 		}
-		group.Go(func() { c.explainOne(ctx, &t, id, key, &out.Replicas[i]) })
+		if i >= always && c.answers(id, began) != nil {
+			continue
+		}
+		group.Go(func() { c.explainOne(ctx, &t, id, key, i < always, s) })
 	}
 	group.Wait()
+	further := slices.DeleteFunc(out.Replicas[always:], func(s ReplicaState) bool { return !s.Hint })
+	out.Replicas = out.Replicas[:always+len(further)]
 	return out, nil
 }
 
-func (c *Coordinator) explainOne(ctx context.Context, t *target, id ring.NodeID, key ring.Key, s *ReplicaState) {
+// explainOne asks one node: a stand-in first what it keeps for others, and then, with data, like an owner what it holds.
+func (c *Coordinator) explainOne(ctx context.Context, t *target, id ring.NodeID, key ring.Key, data bool, s *ReplicaState) {
 	began := time.Now()
-	object, digest, err := c.readOne(ctx, t, id, key)
+	var object []byte
+	var digest uint64
+	var err error
+	if s.Role == "standin" {
+		object, digest, err = c.keptAnyway(ctx, t.layout.Version(), id, key)
+		s.Hint = err == nil && len(object) > 0
+	}
+	if data && !s.Hint {
+		object, digest, err = c.readOne(ctx, t, id, key)
+	}
 	s.Took = time.Since(began)
 	if err == nil && len(object) > 0 {
 		s.Object, err = vclock.DecodeObject(object)
@@ -58,6 +77,18 @@ func (c *Coordinator) explainOne(ctx context.Context, t *target, id ring.NodeID,
 		return
 	}
 	s.OK, s.Found, s.Digest = true, !s.Object.Empty(), digest
+}
+
+// keptAnyway is kept, past the breaker.
+func (c *Coordinator) keptAnyway(ctx context.Context, layout uint64, id ring.NodeID, key ring.Key) ([]byte, uint64, error) {
+	if id == c.self {
+		return c.kept(ctx, layout, id, key)
+	}
+	answer, err := c.config.Peers.Standin(ctx, id, layout, encodeAsk(key))
+	if err != nil {
+		return nil, 0, err
+	}
+	return openKept(id, answer)
 }
 
 // readOne reads one replica and waits for it. It goes past the breaker.

@@ -1,10 +1,12 @@
 package quorum
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -32,10 +34,92 @@ type memStore struct {
 	mergeErr   error
 	syncErr    error
 	syncDelay  time.Duration
+	hints      map[hintName][]byte // nil = this node's own object
+	hintErr    error
+	silent     map[ring.Class]bool // classes without a vote
+	fullErr    error
 	gets       atomic.Int64
 	syncs      atomic.Int64
 	background sync.WaitGroup
 }
+
+type hintName struct {
+	target ring.NodeID
+	key    ring.Key
+}
+
+func (s *memStore) Hint(target ring.NodeID, key ring.Key, object []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hintErr != nil {
+		return s.hintErr
+	}
+	name := hintName{target, key}
+	if kept := s.hints[name]; kept != nil && object != nil {
+		a, errA := vclock.DecodeObject(kept)
+		b, errB := vclock.DecodeObject(slices.Clone(object))
+		if errA != nil || errB != nil {
+			return errors.Join(errA, errB)
+		}
+		object = vclock.AppendObject(nil, vclock.Merge(a, b))
+	}
+	s.hints[name] = slices.Clone(object)
+	return nil
+}
+
+func (s *memStore) HintFor(key ring.Key) ([]byte, uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.hintErr != nil {
+		return nil, 0, s.hintErr
+	}
+	var all vclock.Object
+	for name, kept := range s.hints {
+		if name.key == key && kept != nil {
+			o, err := vclock.DecodeObject(kept)
+			if err != nil {
+				return nil, 0, err
+			}
+			all = vclock.Merge(all, o)
+		}
+	}
+	if all.Empty() {
+		return nil, 0, nil
+	}
+	b := vclock.AppendObject(nil, all)
+	return b, ring.Digest(b), nil
+}
+
+// hinted lists the targets of the hints for a key: kept ones by their number, own ones with a minus before it.
+func (s *memStore) hinted(c *cluster, key ring.Key) []int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []int
+	for name, kept := range s.hints {
+		if i := slices.Index(c.ids, name.target) + 1; name.key == key && kept != nil {
+			out = append(out, i)
+		} else if name.key == key {
+			out = append(out, -i)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (s *memStore) Votes(c ring.Class) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.silent[c]
+}
+
+func (s *memStore) Full() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fullErr
+}
+
+// set changes what fails while things run.
+func (s *memStore) set(f func()) { s.mu.Lock(); defer s.mu.Unlock(); f() }
 
 func (s *memStore) TryGet(key ring.Key) ([]byte, uint64, bool) {
 	s.mu.Lock()
@@ -156,7 +240,7 @@ func (s *memStore) List(bucket, prefix string, partitions []int, after int, name
 				s.mu.Unlock()
 				return err
 			}
-			all = append(all, entry{p, o.State()})
+			all = append(all, entry{p, shown(o, uint64(time.Now().UnixNano())).State()})
 		}
 	}
 	s.mu.Unlock()
@@ -326,7 +410,7 @@ func newCluster(t testing.TB, n int, zones ...string) *cluster {
 		node := &memNode{id: id, cluster: c, meta: &memMeta{values: map[string][]byte{}}, incarnation: vclock.Actor(i+1) << 32}
 		node.membership = &memMembership{node: node}
 		node.membership.layout.Store(c.layout)
-		node.store = &memStore{objects: map[ring.Key][]byte{}, layout: node.membership.Layout}
+		node.store = &memStore{objects: map[ring.Key][]byte{}, hints: map[hintName][]byte{}, silent: map[ring.Class]bool{}, layout: node.membership.Layout}
 		node.events = &eventLog{events: map[string]int{}, calls: map[string]int{}}
 		c.nodes[id] = node
 		if node.buckets, err = NewBuckets(BucketsConfig{Meta: node.meta, Peers: node, Membership: node.membership, Local: node.store}); err != nil {
@@ -373,6 +457,43 @@ func (c *cluster) sent(what string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.calls[what]
+}
+
+// deliver hands over all hints whose targets take them, as often as something moves.
+func (c *cluster) deliver() {
+	for moved := true; moved; {
+		moved = false
+		for _, n := range c.nodes {
+			n.store.mu.Lock()
+			hints := maps.Clone(n.store.hints)
+			n.store.mu.Unlock()
+			for name, object := range hints {
+				if object == nil {
+					n.store.mu.Lock()
+					object = n.store.objects[name.key]
+					n.store.mu.Unlock()
+				}
+				c.mu.Lock()
+				away := c.down[name.target] || c.down[n.id]
+				c.mu.Unlock()
+				if away {
+					continue
+				}
+				var failed error
+				if object != nil {
+					c.nodes[name.target].serving().Replica().Write(n.id, c.layout.Version(), name.key, object, false, true, func(err error) { failed = err })
+				}
+				if failed == nil {
+					moved = true
+					n.store.set(func() {
+						if bytes.Equal(n.store.hints[name], hints[name]) {
+							delete(n.store.hints, name)
+						}
+					})
+				}
+			}
+		}
+	}
 }
 
 // owners gives the nodes that own a key, in order, then the rest.
@@ -500,6 +621,12 @@ func (n *memNode) Coordinate(ctx context.Context, to ring.NodeID, layout uint64,
 func (n *memNode) List(ctx context.Context, to ring.NodeID, layout uint64, request []byte) ([]byte, error) {
 	return n.blocking(ctx, to, "list", func(r *memNode) ([]byte, error) {
 		return r.serving().HandleList(ctx, n.id, layout, request)
+	})
+}
+
+func (n *memNode) Standin(ctx context.Context, to ring.NodeID, layout uint64, request []byte) ([]byte, error) {
+	return n.blocking(ctx, to, "standin", func(r *memNode) ([]byte, error) {
+		return r.serving().HandleStandin(ctx, n.id, layout, slices.Clone(request))
 	})
 }
 

@@ -11,7 +11,7 @@ import (
 type refusal struct {
 	text    string
 	stale   uint64 // this node's layout version, where the message's was older
-	outcome string // "stale", "overloaded" or "error"
+	outcome string // "stale", "overloaded", "full" or "error"
 }
 
 func (r *refusal) Error() string       { return r.text }
@@ -31,6 +31,7 @@ const (
 	outcomeOverloaded  = "overloaded"
 	outcomeError       = "error"
 	outcomeStale       = "stale" // the two nodes know different layouts
+	outcomeFull        = "full"  // its disk is full: it takes no client writes
 )
 
 // Reasons for which a replica is not asked at all.
@@ -40,6 +41,9 @@ var (
 	errBusy     = errors.New("too many requests to it are unanswered")
 	errSilent   = errors.New("no answer in time")
 )
+
+// errFull is why a replica is not counted on for a write.
+var errFull = &refusal{text: "its disk was full a moment ago", outcome: outcomeFull}
 
 // outcomeOf classifies the error of a call.
 func outcomeOf(err error) string {

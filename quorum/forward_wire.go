@@ -9,7 +9,8 @@ import (
 
 // A forwarded write, from the node that the client asked to the owner that coordinates it:
 //
-//	version, flags (1 delete, 2 fresh, 4 context, 8 return value, 16 full receipt), w, dw (one byte each)
+//	version, flags (1 delete, 2 fresh, 4 context, 8 return value, 16 full receipt, 32 anyway), w, dw, sloppy (one byte each)
+//	ttl (0 = the bucket's, 1 = for ever, else nanoseconds)
 //	bucket, key, context where flagged, content type, value
 const (
 	forwardDelete = 1 << iota
@@ -17,23 +18,35 @@ const (
 	forwardContext
 	forwardReturn
 	forwardFull
+	forwardAnyway
 )
 
-func encodeForward(key ring.Key, v Value, o WriteOptions) []byte {
-	w := writer{make([]byte, 0, 64+len(key.Bucket)+len(key.Name)+len(v.ContentType)+len(v.Bytes))}
+// forwardVersion is that of forwarded writes and their answers.
+const forwardVersion = 2
+
+// encodeForward makes a request of a write. With anyway the owner is to coordinate it though others might do it better.
+func encodeForward(key ring.Key, v Value, o WriteOptions, anyway bool) []byte {
+	w := writer{make([]byte, 0, 80+len(key.Bucket)+len(key.Name)+len(v.ContentType)+len(v.Bytes))}
 	var flags byte
 	for _, f := range []struct {
 		set bool
 		bit byte
-	}{{v.Delete, forwardDelete}, {o.Fresh, forwardFresh}, {o.Context != nil, forwardContext}, {o.ReturnValue, forwardReturn}, {o.FullReceipt, forwardFull}} {
+	}{{v.Delete, forwardDelete}, {o.Fresh, forwardFresh}, {o.Context != nil, forwardContext}, {o.ReturnValue, forwardReturn}, {o.FullReceipt, forwardFull}, {anyway, forwardAnyway}} {
 		if f.set {
 			flags |= f.bit
 		}
 	}
-	w.byte(wireVersion)
+	w.byte(forwardVersion)
 	w.byte(flags)
 	w.byte(byte(o.W))
 	w.byte(byte(o.DW))
+	w.byte(byte(o.Sloppy))
+	switch {
+	case v.TTL < 0:
+		w.number(1)
+	default:
+		w.number(uint64(v.TTL))
+	}
 	w.text(key.Bucket)
 	w.text(key.Name)
 	if o.Context != nil {
@@ -45,15 +58,19 @@ func encodeForward(key ring.Key, v Value, o WriteOptions) []byte {
 }
 
 // decodeForward aliases b.
-func decodeForward(b []byte) (key ring.Key, v Value, o WriteOptions, err error) {
+func decodeForward(b []byte) (key ring.Key, v Value, o WriteOptions, anyway bool, err error) {
 	r := scanner{b: b}
-	r.version()
+	r.version(forwardVersion)
 	flags := r.byte()
-	if flags >= forwardFull<<1 {
+	if flags >= forwardAnyway<<1 {
 		r.fail("unknown flags")
 	}
 	v.Delete, o.Fresh, o.ReturnValue, o.FullReceipt = flags&forwardDelete != 0, flags&forwardFresh != 0, flags&forwardReturn != 0, flags&forwardFull != 0
-	o.W, o.DW = r.level(), r.level()
+	anyway = flags&forwardAnyway != 0
+	o.W, o.DW, o.Sloppy = r.level(), r.level(), r.choice()
+	if v.TTL = time.Duration(r.small(int(MaxTTL))); v.TTL == 1 {
+		v.TTL = -1
+	}
 	bucket, name := r.text(), r.text()
 	if flags&forwardContext != 0 {
 		c := r.context()
@@ -63,22 +80,29 @@ func decodeForward(b []byte) (key ring.Key, v Value, o WriteOptions, err error) 
 	if v.Delete && (v.ContentType != "" || len(v.Bytes) > 0) {
 		r.fail("delete with a value")
 	}
-	return ring.NewKey(bucket, name), v, o, r.end()
+	if e := v.check(); e != nil && r.err == nil {
+		r.fail(e.Detail)
+	}
+	return ring.NewKey(bucket, name), v, o, anyway, r.end()
 }
 
-// How an owner answers a forwarded write: a result, an error that stands, or one that another owner may not have.
+// answerKind is how an owner answers a forwarded write.
+type answerKind byte
+
 const (
-	answerResult = iota
-	answerError
-	answerElsewhere
+	answerResult    answerKind = iota
+	answerError                // an error that stands
+	answerElsewhere            // nothing was done, and another owner may do better
+	answerResyncing            // likewise; this one will do it if no other does
 )
 
 func encodeResult(res WriteResult, withObject bool) []byte {
 	w := writer{make([]byte, 0, 256)}
-	w.byte(wireVersion)
-	w.byte(answerResult)
+	w.byte(forwardVersion)
+	w.byte(byte(answerResult))
 	w.fixed(uint64(res.Dot.Actor))
 	w.number(res.Dot.Counter)
+	w.fixed(res.Expiry)
 	w.context(res.Context)
 	if withObject {
 		w.byte(1)
@@ -90,14 +114,10 @@ func encodeResult(res WriteResult, withObject bool) []byte {
 	return w.b
 }
 
-func encodeFailure(e *Error, elsewhere bool) []byte {
+func encodeFailure(e *Error, kind answerKind) []byte {
 	w := writer{make([]byte, 0, 256)}
-	w.byte(wireVersion)
-	if elsewhere {
-		w.byte(answerElsewhere)
-	} else {
-		w.byte(answerError)
-	}
+	w.byte(forwardVersion)
+	w.byte(byte(kind))
 	w.text(string(e.Code))
 	detail := e.Detail
 	if e.Err != nil {
@@ -120,12 +140,13 @@ func encodeFailure(e *Error, elsewhere bool) []byte {
 }
 
 // decodeAnswer reads either. A malformed answer is an error of the third kind: nobody knows what the owner did.
-func decodeAnswer(b []byte) (res WriteResult, failure *Error, elsewhere bool, err error) {
+func decodeAnswer(b []byte) (res WriteResult, failure *Error, kind answerKind, err error) {
 	r := scanner{b: b}
-	r.version()
-	switch kind := r.byte(); kind {
+	r.version(forwardVersion)
+	switch kind = answerKind(r.byte()); kind {
 	case answerResult:
 		res.Dot = vclock.Dot{Actor: vclock.Actor(r.fixed()), Counter: r.number()}
+		res.Expiry = r.fixed()
 		res.Context = r.context()
 		if r.byte() == 1 {
 			object := r.bytes()
@@ -136,8 +157,8 @@ func decodeAnswer(b []byte) (res WriteResult, failure *Error, elsewhere bool, er
 			}
 		}
 		res.Receipt = r.receipt()
-	case answerError, answerElsewhere:
-		failure, elsewhere = &Error{}, kind == answerElsewhere
+	case answerError, answerElsewhere, answerResyncing:
+		failure = &Error{}
 		failure.Code, failure.Detail, failure.Outcome = Code(r.text()), r.text(), Outcome(r.text())
 		for _, n := range []*int{&failure.N, &failure.Required, &failure.Acked, &failure.Durable} {
 			*n = r.small(MaxN)
@@ -152,9 +173,9 @@ func decodeAnswer(b []byte) (res WriteResult, failure *Error, elsewhere bool, er
 		r.fail("unknown kind of answer")
 	}
 	if err := r.end(); err != nil {
-		return WriteResult{}, nil, false, err
+		return WriteResult{}, nil, kind, err
 	}
-	return res, failure, elsewhere, nil
+	return res, failure, kind, nil
 }
 
 func (w *writer) receipt(c Receipt) {

@@ -10,7 +10,8 @@ import (
 )
 
 // Get reads a key from r of its owners. The answer joins what they hold, and r replicas hold it by the time it is given, so
-// that no later quorum read can be older. Errors are of type *Error. The object's values must not be changed: they may be
+// that no later quorum read can be older. Stand-ins are not among those r for longer than the answer: where the receipt tells of any, a later
+// read may be older, until what they keep was handed over. Errors are of type *Error. The object's values must not be changed: they may be
 // shared with the store.
 func (c *Coordinator) Get(ctx context.Context, key ring.Key, options ReadOptions) (ReadResult, error) {
 	if e := c.enter(&c.reads); e != nil {
@@ -21,12 +22,17 @@ func (c *Coordinator) Get(ctx context.Context, key ring.Key, options ReadOptions
 	defer c.leave(&c.reads)
 	ctx, cancel := c.bounded(ctx)
 	defer cancel()
+	began := time.Now()
 	result, e := c.get(ctx, key, options)
 	if e != nil {
 		e.Outcome = ""
+		if e.Code == CodeTimeout {
+			c.paced(&c.readPace, began)
+		}
 		c.config.Observer.Quorum("read", e.Code)
 		return ReadResult{}, e
 	}
+	c.paced(&c.readPace, began)
 	c.config.Observer.Quorum("read", "")
 	if n := result.Object.Values(); n > 1 {
 		c.config.Observer.Event("conflict", n)
@@ -52,7 +58,8 @@ func (c *Coordinator) get(ctx context.Context, key ring.Key, options ReadOptions
 		if e != nil {
 			return ReadResult{}, e
 		}
-		if e := c.enough(&t, r, "read"); e != nil {
+		t.sloppy = options.Sloppy.Or(t.bucket.Sloppy)
+		if e := c.enough(&t, r, toRead); e != nil {
 			return ReadResult{}, e
 		}
 		a := attempt{c: c, t: t, key: key, options: options, tally: readTally{n: t.n, r: r}, wide: wide, began: time.Now()}
@@ -60,11 +67,12 @@ func (c *Coordinator) get(ctx context.Context, key ring.Key, options ReadOptions
 		switch {
 		case e == nil:
 			if l := c.config.Membership.Layout(); l == t.layout || l != nil && l.Version() == t.layout.Version() {
+				result.Object = shown(result.Object, c.now())
 				return result, nil
 			}
 			c.config.Observer.Event("stale_layout", 1) // the ring changed meanwhile: ask its new owners
 			continue
-		case a.behind:
+		case a.older:
 			wide = true
 			if e := sleep(ctx, pause); e != nil {
 				return ReadResult{}, a.sessionError(e)
@@ -72,7 +80,7 @@ func (c *Coordinator) get(ctx context.Context, key ring.Key, options ReadOptions
 			pause = min(2*pause, 200*time.Millisecond)
 			continue
 		case ctx.Err() == nil:
-			if i, stale := a.staleReply(); stale && c.awaitLayout(ctx, &p, t.owners[i], t.layout.Version(), staleLayout(a.parts[i].err)) {
+			if i, stale := a.staleReply(); stale && c.awaitLayout(ctx, &p, a.node(i), t.layout.Version(), staleLayout(a.parts[i].err)) {
 				continue
 			}
 		}
@@ -99,7 +107,9 @@ type attempt struct {
 	options ReadOptions
 	tally   readTally
 	order   choice
-	next    int // of order: who is asked next
+	next    int     // of order: who is asked next
+	behind  *behind // sloppy: whom to ask in place of owners that are down; nil until one is
+	calls   int     // of stand-ins
 	wide    bool
 	began   time.Time
 
@@ -108,7 +118,7 @@ type attempt struct {
 	hedge    hedgeStage
 	parts    [MaxN]readPart
 	repaired int
-	behind   bool // every owner that could be asked answered, and the session has seen more
+	older    bool // every replica that could be asked answered, and the session has seen more
 }
 
 // readPart is what is known of one owner's part in a read.
@@ -164,7 +174,7 @@ func (a *attempt) run(ctx context.Context) (ReadResult, *Error) {
 				a.tally.wanted(func(i int) { a.send(ctx, i, true) })
 				continue
 			}
-			if v == pending && a.short() && a.askNext(ctx) {
+			if v == pending && a.short() && (a.askNext(ctx) || a.askStandins(ctx)) || v == lost && a.askStandins(ctx) {
 				continue
 			}
 			if v == lost || a.tally.count(slotWaiting, slotWaiting)+a.tally.count(slotFetch, slotFetch) == 0 {
@@ -179,13 +189,13 @@ func (a *attempt) run(ctx context.Context) (ReadResult, *Error) {
 			return a.answer(ctx, object)
 		}
 		// The session has seen more than these replicas: ask every other one before giving up.
-		for a.askNext(ctx) {
+		for a.askNext(ctx) || a.askStandins(ctx) {
 		}
 		if a.tally.count(slotWaiting, slotFetch) == 0 || !a.more(ctx) {
 			if ctx.Err() != nil {
 				return ReadResult{}, a.sessionError(ctx.Err())
 			}
-			a.behind = true
+			a.older = true
 			return ReadResult{}, a.sessionError(nil)
 		}
 	}
@@ -291,18 +301,26 @@ func (a *attempt) send(ctx context.Context, i int, full bool) {
 		}
 	}
 	c.life.more()
-	if a.replies == nil {
-		others := a.t.n
-		if a.t.self >= 0 {
-			others--
-		}
-		a.replies = make(chan readReply, 2*others) // a digest and an object of each
-	}
-	replies := a.replies
+	replies := a.inbox()
 	c.config.Peers.Read(deadline{until}, id, a.t.layout.Version(), a.key, !full, func(object []byte, digest uint64, err error) {
 		replies <- readReply{int8(i), kind, object, digest, err, c.settled(state, id, "read", now, err)}
 		c.life.end()
 	})
+}
+
+// inbox is where replies come in. It has room for all that can come: a digest and an object of each owner, one answer of each stand-in.
+func (a *attempt) inbox() chan readReply {
+	if a.replies == nil {
+		room := 2 * a.t.n
+		if a.t.self >= 0 {
+			room -= 2
+		}
+		if a.t.sloppy {
+			room += standinCalls
+		}
+		a.replies = make(chan readReply, room)
+	}
+	return a.replies
 }
 
 // note adds a reply to the tally. An object that cannot be read is a failure of its replica, never a key that is not there.

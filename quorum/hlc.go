@@ -43,3 +43,12 @@ func (c *hybridClock) next(wall time.Time, floor uint64) (uint64, error) {
 	}
 	return t, nil
 }
+
+// now is the wall clock, or the last timestamp issued where that is a little ahead of it.
+func (c *hybridClock) now(wall time.Time) uint64 {
+	now, last := uint64(max(0, wall.UnixNano())), c.last.Load()
+	if last > now+uint64(time.Minute) {
+		return now
+	}
+	return max(now, last)
+}

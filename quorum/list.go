@@ -43,6 +43,13 @@ type walk struct {
 	page    ListPage
 	size    int
 	avoid   map[ring.NodeID]error // nodes that failed while this page was made
+	silent  map[voice]bool        // and those that have no vote for a partition
+}
+
+// voice is one node's say about one partition.
+type voice struct {
+	node      ring.NodeID
+	partition int
 }
 
 func (c *Coordinator) list(ctx context.Context, bucket string, options ListOptions) (ListPage, *Error) {
@@ -62,7 +69,7 @@ func (c *Coordinator) list(ctx context.Context, bucket string, options ListOptio
 	if layout == nil {
 		return ListPage{}, c.notReady()
 	}
-	w := &walk{c: c, bucket: bucket, options: options, avoid: map[ring.NodeID]error{}}
+	w := &walk{c: c, bucket: bucket, options: options, avoid: map[ring.NodeID]error{}, silent: map[voice]bool{}}
 	var ok bool
 	if w.at, ok = decodeCursor(bucket, options.Prefix, options.Cursor, layout.Partitions()); !ok {
 		return ListPage{}, &Error{Code: CodeInvalid, Detail: "this is not a cursor of this bucket and prefix: begin the walk again without one"}
@@ -100,7 +107,7 @@ func (w *walk) plan(layout *ring.Layout, r int) (map[ring.NodeID][]int, *Error) 
 		found := 0
 		for k := 0; k < order.usable && found < r; k++ {
 			id := t.owners[order.order[k]]
-			if w.avoid[id] == nil {
+			if w.avoid[id] == nil && !w.silent[voice{id, p}] {
 				asks[id] = append(asks[id], p)
 				found++
 			}
@@ -111,7 +118,14 @@ func (w *walk) plan(layout *ring.Layout, r int) (map[ring.NodeID][]int, *Error) 
 				Detail: fmt.Sprintf("partition %d needs %d of its %d replicas to be listed, and only %d can be reached", p, r, t.n, found),
 			}
 			for _, id := range t.owners {
-				if why := w.avoid[id]; why != nil {
+				why := w.avoid[id]
+				switch {
+				case w.silent[voice{id, p}]:
+					why = errUnsynced
+				case why == nil:
+					why = w.c.unusable(&t, id, now, toRead)
+				}
+				if why != nil {
 					receipt := t.receipt(id)
 					receipt.Error = why.Error()
 					e.Replicas = append(e.Replicas, receipt)
@@ -148,7 +162,7 @@ func (w *walk) round(ctx context.Context) *Error {
 		if ctx.Err() != nil {
 			return &Error{Code: CodeTimeout, Detail: "the replicas did not answer in time: ask for fewer keys, or give it more time", N: t.n, Required: r, Err: ctx.Err()}
 		}
-		if len(failed) == 0 && w.c.config.Membership.Layout().Version() == layout.Version() {
+		if hushed := w.hush(answers); !hushed && len(failed) == 0 && w.c.config.Membership.Layout().Version() == layout.Version() {
 			return w.decide(ctx, layout, asks, answers)
 		}
 		for id, err := range failed { // once more, with other owners
@@ -158,6 +172,16 @@ func (w *walk) round(ctx context.Context) *Error {
 			w.avoid[id] = err
 		}
 	}
+}
+
+// hush notes which nodes have no vote for which partitions, and tells whether there was any.
+func (w *walk) hush(answers map[ring.NodeID]listAnswer) (found bool) {
+	for id, a := range answers {
+		for _, p := range a.silent {
+			w.silent[voice{id, p}], found = true, true
+		}
+	}
+	return found
 }
 
 // ask sends the same question to all nodes at once, each with its partitions.
@@ -187,7 +211,7 @@ func (w *walk) ask(ctx context.Context, layout *ring.Layout, asks map[ring.NodeI
 
 func (c *Coordinator) askList(ctx context.Context, id ring.NodeID, layout *ring.Layout, q *listRequest) (listAnswer, error) {
 	if id == c.self {
-		return c.scanIndex(ctx, q)
+		return c.scanVoted(ctx, q)
 	}
 	now := time.Now()
 	state := c.table.get(id)
@@ -326,7 +350,7 @@ func (c *Coordinator) HandleList(ctx context.Context, from ring.NodeID, layout u
 		return nil, &refusal{text: e.Detail, outcome: outcomeOverloaded}
 	}
 	defer c.leave(&c.scans)
-	if err := c.healthy(); err != nil {
+	if err := c.state.healthy(); err != nil {
 		return nil, fmt.Errorf("this replica casts no read votes: %w", err)
 	}
 	own := c.config.Membership.Layout()
@@ -342,11 +366,28 @@ func (c *Coordinator) HandleList(ctx context.Context, from ring.NodeID, layout u
 			return nil, refuse("this node does not own partition %d (n=%d): bucket settings may still be spreading", p, n)
 		}
 	}
-	a, err := c.scanIndex(ctx, &q)
+	a, err := c.scanVoted(ctx, &q)
 	if err != nil {
 		return nil, err
 	}
 	return a.encode(), nil
+}
+
+// scanVoted is scanIndex for the partitions for which this node has a vote. It names the others.
+func (c *Coordinator) scanVoted(ctx context.Context, q *listRequest) (listAnswer, error) {
+	n, voted, silent := c.config.Buckets.Get(q.bucket).N, make([]int, 0, len(q.partitions)), []int(nil)
+	for _, p := range q.partitions {
+		if c.state.votes(ring.Class{Partition: p, N: n}) == nil {
+			voted = append(voted, p)
+		} else {
+			silent = append(silent, p)
+		}
+	}
+	asked := *q
+	asked.partitions = voted
+	a, err := c.scanIndex(ctx, &asked)
+	a.silent = silent
+	return a, err
 }
 
 // scanIndex reads the local index. It looks at q.scan entries at most, and stops after q.limit that are not only

@@ -16,11 +16,16 @@ type listRequest struct {
 // listAnswer is what it found: the entries that are not tombstones alone, in order, and how far it looked.
 //
 //	version, done, reached: partition and name, entries: number, then for each the step from the partition before, name, state
+//	silent: number, then each as the step from the one before
 type listAnswer struct {
 	done    bool     // everything asked for was looked at
 	reached position // not done: the last entry that was looked at
 	entries []listEntry
+	silent  []int // partitions for which this node has no vote, ascending: nothing is said of them
 }
+
+// listVersion is that of answers.
+const listVersion = 2
 
 type listEntry struct {
 	position
@@ -36,40 +41,50 @@ func (q *listRequest) encode() []byte {
 	w.text(q.after.name)
 	w.number(uint64(q.limit))
 	w.number(uint64(q.scan))
-	w.number(uint64(len(q.partitions)))
-	last := 0
-	for _, p := range q.partitions {
-		w.number(uint64(p - last))
-		last = p
-	}
+	w.partitions(q.partitions)
 	return w.b
 }
 
-func decodeListRequest(b []byte) (q listRequest, err error) {
-	r := scanner{b: b}
-	r.version()
-	q.bucket, q.prefix = r.text(), r.text()
-	q.after = position{r.small(1 << 20), r.text()}
-	q.limit, q.scan = r.small(listMost+1), r.small(listScan)
-	n := r.count(1)
-	if n > 0 {
-		q.partitions = make([]int, n)
-	}
+func (w *writer) partitions(list []int) {
+	w.number(uint64(len(list)))
 	last := 0
-	for i := range q.partitions {
+	for _, p := range list {
+		w.number(uint64(p - last))
+		last = p
+	}
+}
+
+func (r *scanner) partitions() []int {
+	n := r.count(1)
+	if n == 0 {
+		return nil
+	}
+	list := make([]int, n)
+	last := 0
+	for i := range list {
 		step := r.small(1 << 20)
 		if i > 0 && step == 0 {
 			r.fail("partitions out of order")
 		}
 		last += step
-		q.partitions[i] = last
+		list[i] = last
 	}
+	return list
+}
+
+func decodeListRequest(b []byte) (q listRequest, err error) {
+	r := scanner{b: b}
+	r.version(wireVersion)
+	q.bucket, q.prefix = r.text(), r.text()
+	q.after = position{r.small(1 << 20), r.text()}
+	q.limit, q.scan = r.small(listMost+1), r.small(listScan)
+	q.partitions = r.partitions()
 	return q, r.end()
 }
 
 func (a *listAnswer) encode() []byte {
 	var w writer
-	w.byte(wireVersion)
+	w.byte(listVersion)
 	if a.done {
 		w.byte(1)
 	} else {
@@ -85,12 +100,13 @@ func (a *listAnswer) encode() []byte {
 		w.byte(byte(e.state))
 		last = e.partition
 	}
+	w.partitions(a.silent)
 	return w.b
 }
 
 func decodeListAnswer(b []byte) (a listAnswer, err error) {
 	r := scanner{b: b}
-	r.version()
+	r.version(listVersion)
 	a.done = r.byte() == 1
 	a.reached = position{r.small(1 << 20), r.text()}
 	n := r.count(3)
@@ -109,5 +125,6 @@ func decodeListAnswer(b []byte) (a listAnswer, err error) {
 			r.fail("entries out of order")
 		}
 	}
+	a.silent = r.partitions()
 	return a, r.end()
 }

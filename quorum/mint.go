@@ -22,11 +22,13 @@ type mint struct {
 	value   Value
 	options WriteOptions
 	lww     bool
+	ttl     time.Duration // 0 = the value does not expire
 
 	called  bool // the store has begun: what it read is known, what it writes may stay
 	refused *Error
 	dot     vclock.Dot
 	context vclock.Context // what the writer may be told
+	expiry  uint64         // of the new version, 0 = never
 	after   int            // siblings
 }
 
@@ -47,6 +49,11 @@ func (m *mint) apply(old vclock.Object, after uint64) (vclock.Object, error) {
 	s := vclock.Sibling{Time: stamp, Tombstone: m.value.Delete}
 	if !m.value.Delete {
 		s.ContentType, s.Value = m.value.ContentType, m.value.Bytes
+		if m.ttl > 0 {
+			if s.Expiry = stamp + uint64(m.ttl); s.Expiry > latestTime { // no overflow: both are below 2^63
+				return m.refuse(&Error{Code: CodeInvalid, Detail: fmt.Sprintf("ttl=%v: the value would expire after the year 2250", m.ttl)})
+			}
+		}
 	}
 	out, dot := old.Put(m.actor, past.Clock, s)
 	if m.lww {
@@ -65,7 +72,7 @@ func (m *mint) apply(old vclock.Object, after uint64) (vclock.Object, error) {
 			Detail: fmt.Sprintf("the key's versions would take %d bytes together, the limit is %d: read it, merge them, and write the result with the context of that read", size, objectMost),
 		})
 	}
-	m.dot, m.after = dot, len(out.Siblings)
+	m.dot, m.after, m.expiry = dot, len(out.Siblings), s.Expiry
 	m.context = past.With(dot, stamp)
 	if plant.On(plant.WideToken) {
 		m.context = out.Context()

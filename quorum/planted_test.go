@@ -70,6 +70,81 @@ func TestPlantedWallClock(t *testing.T) {
 	})
 }
 
+// Stand-ins that count for strict writes are found by strict reads that miss what was acknowledged.
+func TestPlantedStandins(t *testing.T) {
+	planttest.Catches(t, plant.StandinsCountAsOwners, func(t *testing.T) error {
+		for seed := range uint64(300) {
+			_, _, err := storm{nodes: 4 + int(seed%3), clients: 4, keys: 1, ops: 25, sloppy: true}.run(t, seed)
+			if err != nil && (plant.Reached() == 0 || strings.Contains(err.Error(), "missed: ")) {
+				return fmt.Errorf("seed %d: %w", seed, err)
+			}
+		}
+		return nil
+	})
+}
+
+// A value is not shown once its time has come.
+func TestPlantedExpiry(t *testing.T) {
+	planttest.Catches(t, plant.ExpiryIgnoredByReads, func(t *testing.T) error {
+		c := newCluster(t, 3)
+		defer c.close()
+		key := ring.NewKey("b", "k")
+		o, _ := vclock.Object{}.Put(1, vclock.Clock{}, vclock.Sibling{Time: 1, Expiry: 2, Value: []byte("v")})
+		for _, n := range c.owners(key) {
+			mustMerge(t, n, key, o)
+		}
+		got, err := c.owners(key)[0].coordinator.Get(t.Context(), key, ReadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := values(got.Object); len(v) > 0 {
+			return fmt.Errorf("shows %q, which has expired", v)
+		}
+		return nil
+	})
+}
+
+// Replicas that have lost data and not resynced do not make up a quorum that has not seen an acknowledged write.
+func TestPlantedUnsyncedVotes(t *testing.T) {
+	planttest.Catches(t, plant.UnsyncedVotes, func(t *testing.T) error {
+		c := newCluster(t, 3)
+		defer c.close()
+		key := ring.NewKey("b", "k")
+		nodes := c.owners(key)
+		held(t, key, nodes, "a", "a", "")
+		c.hush(true, nodes[2])
+		c.away(true, nodes[0])
+		got, err := nodes[2].coordinator.Get(t.Context(), key, ReadOptions{R: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := values(got.Object); !slices.Equal(v, values(sample("a"))) {
+			return fmt.Errorf("read %q, want %q", v, values(sample("a")))
+		}
+		return nil
+	})
+}
+
+// A replica whose disk is full takes no client's write, whoever coordinates it.
+func TestPlantedFullDisk(t *testing.T) {
+	planttest.Catches(t, plant.FullDiskAccepts, func(t *testing.T) error {
+		c := newCluster(t, 3)
+		defer c.close()
+		key := ring.NewKey("b", "k")
+		nodes := c.owners(key)
+		nodes[2].store.fullErr = errors.New("full")
+		for _, by := range nodes {
+			if _, err := by.coordinator.Put(t.Context(), key, text("v"), WriteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !nodes[2].store.object(key).Empty() {
+			return errors.New("the full disk took a write")
+		}
+		return nil
+	})
+}
+
 // A walk names every key that was there all the time, whatever the size of its pages.
 func TestPlantedListing(t *testing.T) {
 	planttest.Catches(t, plant.ListingSkips, func(t *testing.T) error {

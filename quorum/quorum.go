@@ -47,6 +47,30 @@ type Peers interface {
 	Coordinate(ctx context.Context, to ring.NodeID, layout uint64, request []byte) ([]byte, error)
 	// List runs Local.List on another node; request and answer are this package's encodings. It blocks.
 	List(ctx context.Context, to ring.NodeID, layout uint64, request []byte) ([]byte, error)
+	// Standin has another node keep an object for an owner, or tell what it keeps: HandleStandin there. It blocks.
+	Standin(ctx context.Context, to ring.NodeID, layout uint64, request []byte) ([]byte, error)
+}
+
+// Hints is a Local that keeps what other nodes lack. With a Local that is none there are neither hints nor stand-ins. An error with
+// NotApplied has kept nothing.
+type Hints interface {
+	// Hint keeps that target lacks key. With object nil the object is this node's own, as an owner, and is read when it is handed over. Otherwise
+	// object is kept for target, joined with what is kept for it already: it may be the last copy. Durability as Local.Merge.
+	Hint(target ring.NodeID, key ring.Key, object []byte) error
+	// HintFor joins what is kept for all other nodes under key, without what is this node's own. nil and 0 where nothing is.
+	HintFor(key ring.Key) (object []byte, digest uint64, err error)
+}
+
+// Voter is a Local that may have lost data, or may be a copy of older ones: its "not found" counts only for classes where it votes. A Local
+// that is none always votes. Votes is called for each request and must be cheap.
+type Voter interface {
+	Votes(c ring.Class) bool
+}
+
+// Spacious is a Local that knows how full its disk is. Full is nil while client writes may be taken, else says why not; it is called for each
+// write and must be cheap. Repairs are not asked about: Merge refuses them itself where it must.
+type Spacious interface {
+	Full() error
 }
 
 // Membership tells who owns what and who is alive, as this node sees it. Never blocks.
@@ -57,11 +81,23 @@ type Membership interface {
 }
 
 // Observer is told what happened, for metrics. Calls must be cheap and never block. Class is "read", "write", "coordinate"
-// or "list"; outcome "ok", "timeout", "error", "unreachable" or "overloaded".
+// "list" or "standin"; outcome "ok", "timeout", "error", "unreachable" or "overloaded". The events, others are to be passed over:
+//
+//	read_repair       replicas that a read brought up to date
+//	hedge             reads that asked one more replica because another was late
+//	conflict          siblings met by one read
+//	siblings_warning  siblings that one write left, where there are many
+//	digest_mismatch   reads whose replicas did not all hold the same
+//	stale_layout      operations that met two versions of the ring
+//	breaker_open      times that a peer was left alone because its calls kept failing
+//	hint              owners that were down, for which a write left a hint on this node
+//	hint_failed       such hints that could not be kept: the disk is full, the limit of that owner is reached, or the store failed
+//	standin_write     writes that stand-ins took, as their coordinator counts them
+//	standin_read      answers of stand-ins that a read rests on
 type Observer interface {
 	PeerCall(peer ring.NodeID, class, outcome string, took time.Duration)
 	Quorum(op string, code Code) // op "read", "write", "list"; code "" = met
-	Event(name string, n int)    // "read_repair", "hedge", "conflict" (siblings met by a read), "siblings_warning", "digest_mismatch", "stale_layout", "breaker_open"
+	Event(name string, n int)
 	ClockSkew(peer ring.NodeID, ahead time.Duration)
 }
 
@@ -69,12 +105,14 @@ type Observer interface {
 type Value struct {
 	ContentType string
 	Bytes       []byte
-	Delete      bool // a tombstone; the other fields are empty
+	Delete      bool          // a tombstone; the other fields are empty
+	TTL         time.Duration // how long it is to live: 0 = as the bucket says, negative = for ever, else MinTTL to MaxTTL
 }
 
 // ReadOptions tunes one read. The zero value uses the bucket's settings.
 type ReadOptions struct {
 	R           Level           // Unset = the bucket's
+	Sloppy      Choice          // ask stand-ins where fewer than r owners can be reached
 	Session     *vclock.Context // the answer must be at least as new as this; nil = no such wish
 	FullReceipt bool            // fill Receipt.Replicas
 }
@@ -82,13 +120,15 @@ type ReadOptions struct {
 // WriteOptions tunes one write. The zero value uses the bucket's settings and replaces what the coordinating replica holds.
 type WriteOptions struct {
 	W, DW       Level           // Unset = the bucket's
+	Sloppy      Choice          // stand-ins for owners that are down count
 	Context     *vclock.Context // replaces exactly what this covers; nil = what the coordinating replica holds
 	Fresh       bool            // replaces nothing: always a new sibling (Context must be nil)
 	ReturnValue bool            // fill WriteResult.Object
 	FullReceipt bool
 }
 
-// ReadResult is the merged answer of a read. A key never written, or deleted, is a result, not an error.
+// ReadResult is the merged answer of a read. A key never written, or deleted, is a result, not an error. Versions that have expired are shown
+// as tombstones; the clock covers them.
 type ReadResult struct {
 	Object  vclock.Object
 	Receipt Receipt
@@ -99,6 +139,7 @@ type ReadResult struct {
 type WriteResult struct {
 	Context vclock.Context
 	Dot     vclock.Dot
+	Expiry  uint64        // when the version ends, hybrid time in nanoseconds since 1970; 0 = never
 	Object  vclock.Object // the object after the write, where ReturnValue asked for it
 	Receipt Receipt
 }
@@ -110,7 +151,7 @@ type Receipt struct {
 	Replied        int  // reads
 	Agreed         bool // reads: all that replied held the same
 	Repaired       int  // reads: replicas brought up to date before the answer
-	Standins       int
+	Standins       int  // of Acked or Replied: stand-ins, not owners. Where there is one, only the end is promised: the owners get it later
 	Ring           uint64
 	Coordinator    string // node name
 	Replicas       []ReplicaReceipt
@@ -138,6 +179,7 @@ const (
 	CodeOverloaded  Code = "overloaded"
 	CodeNotReady    Code = "not_ready"
 	CodeInternal    Code = "internal"
+	CodeFull        Code = "insufficient_storage" // the quorum cannot be met because disks are full; nothing was written
 )
 
 // Outcome says what became of a write that was not acknowledged.

@@ -13,6 +13,9 @@ import (
 // answer gives the merged object, after the stale ones among the replicas read were brought up to date. What a finished
 // read has shown, r replicas hold: so every later quorum read with r > n/2 shows it too.
 func (a *attempt) answer(ctx context.Context, object vclock.Object) (ReadResult, *Error) {
+	if n := a.tally.standins(); n > 0 {
+		a.c.config.Observer.Event("standin_read", n)
+	}
 	if a.tally.agreed() {
 		if a.t.bucket.LWW {
 			object = object.LastWriter()
@@ -42,14 +45,18 @@ func (a *attempt) answer(ctx context.Context, object vclock.Object) (ReadResult,
 
 // repair has the merged object held by at least r replicas before it returns nil: those that hold it already, and the
 // stale ones, which it writes to. Where such a write fails another owner takes its place. Owners that are not needed for
-// that are written to in the background.
+// that are written to in the background. Stand-ins are never written to: one that keeps something else, or nothing, is not replaced by an owner
+// either, but makes the promise of this read the smaller. A replica that refuses because it has collected the versions as deleted counts as
+// failed, as long as there is something to show in them; another one is asked. Where nothing is, it holds all that there is.
 func (a *attempt) repair(ctx context.Context, encoded []byte, digest uint64) *Error {
-	holders, stale, waiting := 0, [MaxN]bool{}, 0
+	holders, need, stale, waiting := 0, a.tally.r, [MaxN]bool{}, 0
 	done := make(chan readReply, a.t.n)
 	for i := range a.t.n {
 		switch {
 		case a.tally.holds(i, digest):
 			holders++
+		case a.tally.covered(i) && a.tally.standin(i):
+			need--
 		case a.tally.covered(i):
 			stale[i] = true
 		}
@@ -65,8 +72,8 @@ func (a *attempt) repair(ctx context.Context, encoded []byte, digest uint64) *Er
 	var cause error
 	slow := time.NewTimer(a.repairPatience(ctx))
 	defer slow.Stop()
-	for holders < a.tally.r && cause == nil {
-		if holders+waiting < a.tally.r {
+	for holders < need && cause == nil {
+		if holders+waiting < need {
 			i := a.substitute(&tried, digest)
 			if i < 0 {
 				return a.repairError(holders, nil)
@@ -119,7 +126,7 @@ func (a *attempt) repairPatience(ctx context.Context) time.Duration {
 func (a *attempt) substitute(tried *[MaxN]bool, digest uint64) int {
 	now := time.Now()
 	for k := range a.order.n {
-		if i := int(a.order.order[k]); !tried[i] && !a.tally.holds(i, digest) && a.c.usable(a.t.owners[i], now) {
+		if i := int(a.order.order[k]); !tried[i] && !a.tally.holds(i, digest) && a.c.unusable(&a.t, a.t.owners[i], now, toRepair) == nil {
 			return i
 		}
 	}
@@ -141,7 +148,11 @@ func (a *attempt) repairOne(i int, encoded []byte, done chan<- readReply) {
 		return
 	}
 	began := time.Now()
-	if err := c.config.Local.Merge(a.key, encoded); err != nil || !durable {
+	err := c.config.Local.Merge(a.key, encoded)
+	if err != nil && purged(err) && a.nothingToShow(encoded) {
+		err, durable = nil, false
+	}
+	if err != nil || !durable {
 		report(err, time.Since(began))
 		return
 	}
@@ -150,6 +161,11 @@ func (a *attempt) repairOne(i int, encoded []byte, done chan<- readReply) {
 		report(err, time.Since(began))
 		c.life.end()
 	})
+}
+
+func (a *attempt) nothingToShow(encoded []byte) bool {
+	o, err := vclock.DecodeObject(encoded)
+	return err == nil && !live(o, a.c.now())
 }
 
 // repairLater writes to an owner without waiting, where the repairs in flight leave room. What is left out is found by

@@ -19,8 +19,10 @@ type Replica struct {
 	buckets    *Buckets
 	observer   Observer
 	catchUp    func(from ring.NodeID, version uint64)
-	healthy    func() error     // of the local store
+	state      condition        // of the local store
 	now        func() time.Time // the wall clock
+	began      time.Time
+	mergePace  pace
 }
 
 // TryRead answers from memory only, and never blocks; ok is false where Read must be asked. A key never written has a nil
@@ -53,67 +55,97 @@ func (r *Replica) Read(from ring.NodeID, layout uint64, key ring.Key, digestOnly
 
 // Write merges object into the store, and answers once a crash of the process (with sync, of the machine) cannot lose it.
 // done is called once, maybe later and from another goroutine; object must not change until then. An error with
-// NotApplied has not touched the store.
+// NotApplied has not touched the store. A repair brings what other replicas hold already: a disk that is full to its reserve takes it all the same.
+// What was collected here as deleted is refused, unless the object holds nothing that could be shown: then this replica knows all of it.
 func (r *Replica) Write(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error)) {
-	if err := r.check(from, layout, key, object); err != nil {
+	o, err := r.check(from, layout, key, object)
+	if err != nil {
 		done(err)
 		return
 	}
-	if err := r.local.Merge(key, object); err != nil {
-		done(err)
-		return
+	if !repair {
+		if err := r.state.full(); err != nil {
+			done(err)
+			return
+		}
 	}
-	if sync {
+	began := time.Now()
+	err = r.local.Merge(key, object)
+	now := time.Now()
+	r.mergePace.note(int64(now.Sub(r.began)), now.Sub(began))
+	switch {
+	case err != nil && purged(err) && !live(o, uint64(r.now().UnixNano())):
+		done(nil)
+	case err != nil:
+		done(r.state.explain(err))
+	case sync:
 		r.local.Sync(done)
-		return
+	default:
+		done(nil)
 	}
-	done(nil)
 }
 
-func (r *Replica) check(from ring.NodeID, layout uint64, key ring.Key, object []byte) error {
-	if err := r.admit(from, layout, key, 0); err != nil {
-		return err
+func (r *Replica) check(from ring.NodeID, layout uint64, key ring.Key, object []byte) (vclock.Object, error) {
+	if _, err := r.admit(from, layout, key, 0); err != nil {
+		return vclock.Object{}, err
 	}
+	return r.checkObject(from, object)
+}
+
+// checkObject decodes what another node sent to be kept.
+func (r *Replica) checkObject(from ring.NodeID, object []byte) (vclock.Object, error) {
 	o, err := vclock.DecodeObject(object)
 	if err != nil {
-		return refuse("replica write: %v", err)
+		return vclock.Object{}, refuse("replica write: %v", err)
 	}
 	if o.Empty() {
-		return refuse("replica write of an empty object")
+		return vclock.Object{}, refuse("replica write of an empty object")
 	}
 	newest, now := o.MaxTime(), uint64(r.now().UnixNano())
 	if newest > latestTime {
-		return refuse("a version is stamped %d ns after 1970, beyond the year 2250", newest)
+		return vclock.Object{}, refuse("a version is stamped %d ns after 1970, beyond the year 2250", newest)
+	}
+	for i := range o.Siblings {
+		if e := o.Siblings[i].Expiry; e > latestTime {
+			return vclock.Object{}, refuse("a version expires %d ns after 1970, beyond the year 2250", e)
+		}
 	}
 	if newest > now+uint64(noticeAhead) { // kept all the same: it may stand on other disks, and contexts tell what replaces what
 		r.observer.ClockSkew(from, time.Duration(newest-now))
 	}
-	return nil
+	return o, nil
 }
 
 // admitRead is admit for reads. A store that has lost something would vote for what is left of it, so it casts no vote.
 func (r *Replica) admitRead(from ring.NodeID, layout uint64, key ring.Key) error {
-	if err := r.healthy(); err != nil {
+	if err := r.state.healthy(); err != nil {
 		return fmt.Errorf("this replica casts no read votes: %w", err)
 	}
-	return r.admit(from, layout, key, nextNodes)
+	c, err := r.admit(from, layout, key, nextNodes)
+	if err != nil || c.N == 0 {
+		return err
+	}
+	return r.state.votes(c)
 }
 
 // admit checks that both sides work with the same layout, and that this node owns the key under it, or is among the
-// further nodes behind its owners.
-func (r *Replica) admit(from ring.NodeID, layout uint64, key ring.Key, further int) error {
+// further nodes behind its owners. It returns the class of the key, the zero class where this node is no owner.
+func (r *Replica) admit(from ring.NodeID, layout uint64, key ring.Key, further int) (ring.Class, error) {
 	l := r.membership.Layout()
 	if l == nil {
-		return &refusal{text: notReady(r.membership).Detail, outcome: outcomeStale}
+		return ring.Class{}, &refusal{text: notReady(r.membership).Detail, outcome: outcomeStale}
 	}
 	if err := r.sameLayout(from, l, layout); err != nil {
-		return err
+		return ring.Class{}, err
 	}
-	n := r.buckets.Get(key.Bucket).N + further
-	if partition := l.Partition(key.Token); !l.Owns(r.membership.Self(), partition, n) {
-		return refuse("this node does not own partition %d (n=%d): bucket settings may still be spreading", partition, n)
+	n, partition, self := r.buckets.Get(key.Bucket).N, l.Partition(key.Token), r.membership.Self()
+	switch {
+	case l.Owns(self, partition, n):
+		return ring.Class{Partition: partition, N: n}, nil
+	case further > 0 && l.Owns(self, partition, n+further):
+		return ring.Class{}, nil
 	}
-	return nil
+	return ring.Class{}, refuse("this node does not own partition %d (n=%d): bucket settings may still be spreading", partition, n+further)
 }
 
 // sameLayout compares the layout of a message with this node's. Nodes that know different layouts may disagree about who

@@ -143,18 +143,18 @@ func TestNewerLayoutIsAwaited(t *testing.T) {
 func TestWireRoundTrips(t *testing.T) {
 	past := sample("ab").Context()
 	for _, o := range []WriteOptions{
-		{}, {W: All, DW: None, Fresh: true}, {W: 2, DW: Quorum, Context: &past, ReturnValue: true, FullReceipt: true},
+		{}, {W: All, DW: None, Fresh: true, Sloppy: Yes}, {Sloppy: No, W: 2, DW: Quorum, Context: &past, ReturnValue: true, FullReceipt: true},
 	} {
-		for _, v := range []Value{{Delete: true}, text("x"), {ContentType: "", Bytes: []byte{}}} {
-			key := ring.NewKey("b", "a/\x00\xff")
-			k, gotV, gotO, err := decodeForward(encodeForward(key, v, o))
-			if err != nil || k != key || gotV.ContentType != v.ContentType || !bytes.Equal(gotV.Bytes, v.Bytes) || gotV.Delete != v.Delete || !reflect.DeepEqual(gotO, o) {
+		for i, v := range []Value{{Delete: true}, text("x"), {ContentType: "", Bytes: []byte{}}, {TTL: -1}, {TTL: MinTTL}, {TTL: MaxTTL}} {
+			key, anyway := ring.NewKey("b", "a/\x00\xff"), i%2 == 1
+			k, gotV, gotO, gotAnyway, err := decodeForward(encodeForward(key, v, o, anyway))
+			if err != nil || k != key || gotAnyway != anyway || gotV.TTL != v.TTL || gotV.ContentType != v.ContentType || !bytes.Equal(gotV.Bytes, v.Bytes) || gotV.Delete != v.Delete || !reflect.DeepEqual(gotO, o) {
 				t.Errorf("got %+v %+v %+v, %v", k, gotV, gotO, err)
 			}
 		}
 	}
 	result := WriteResult{
-		Context: past, Dot: vclock.Dot{Actor: 3, Counter: 9}, Object: sample("ab"),
+		Context: past, Dot: vclock.Dot{Actor: 3, Counter: 9}, Expiry: 99, Object: sample("ab"),
 		Receipt: Receipt{N: 3, Required: 2, Acked: 3, Durable: 2, Ring: 7, Coordinator: "n1", Replicas: []ReplicaReceipt{{Node: "n1", Zone: "z", Role: "owner", OK: true, Durable: true, Took: time.Second}, {Node: "n2", Role: "owner", Error: "gone"}}},
 	}
 	got, failure, _, err := decodeAnswer(encodeResult(result, true))
@@ -162,19 +162,19 @@ func TestWireRoundTrips(t *testing.T) {
 		t.Errorf("got %+v, %v, %v", got, failure, err)
 	}
 	e := &Error{Code: CodeSiblings, Detail: "too many", Outcome: NotApplied, N: 3, Required: 2, Acked: 1, Context: &past, RetryAfter: time.Second, Replicas: result.Receipt.Replicas}
-	_, failure, elsewhere, err := decodeAnswer(encodeFailure(e, true))
-	if err != nil || !elsewhere || !reflect.DeepEqual(failure, e) {
+	_, failure, kind, err := decodeAnswer(encodeFailure(e, answerResyncing))
+	if err != nil || kind != answerResyncing || !reflect.DeepEqual(failure, e) {
 		t.Errorf("got %+v, %v", failure, err)
 	}
 	e.Err = errors.New("cause")
-	if _, failure, _, _ = decodeAnswer(encodeFailure(e, false)); failure.Detail != "too many: cause" {
+	if _, failure, _, _ = decodeAnswer(encodeFailure(e, answerError)); failure.Detail != "too many: cause" {
 		t.Errorf("got %q", failure.Detail)
 	}
 	q := listRequest{"b", "p", position{3, "x"}, 11, 500, []int{3, 4, 9, 255}}
 	if got, err := decodeListRequest(q.encode()); err != nil || !reflect.DeepEqual(got, q) {
 		t.Errorf("got %+v, %v", got, err)
 	}
-	a := listAnswer{false, position{4, "z"}, []listEntry{{position{3, "y"}, vclock.Live}, {position{4, "a"}, vclock.Mixed}}}
+	a := listAnswer{false, position{4, "z"}, []listEntry{{position{3, "y"}, vclock.Live}, {position{4, "a"}, vclock.Mixed}}, []int{5, 9}}
 	if got, err := decodeListAnswer(a.encode()); err != nil || !reflect.DeepEqual(got, a) {
 		t.Errorf("got %+v, %v", got, err)
 	}
@@ -184,21 +184,33 @@ func TestWireRoundTrips(t *testing.T) {
 func FuzzWire(f *testing.F) {
 	past := sample("ab").Context()
 	q := listRequest{"b", "p", position{3, "x"}, 11, 500, []int{3, 4, 9, 255}}
-	a := listAnswer{false, position{4, "z"}, []listEntry{{position{3, "y"}, vclock.Live}}}
+	a := listAnswer{false, position{4, "z"}, []listEntry{{position{3, "y"}, vclock.Live}}, []int{5}}
 	for _, seed := range [][]byte{
-		encodeForward(ring.NewKey("b", "k"), text("x"), WriteOptions{Context: &past}),
+		encodeForward(ring.NewKey("b", "k"), text("x"), WriteOptions{Context: &past, Sloppy: Yes}, true),
 		encodeResult(WriteResult{Object: sample("ab"), Receipt: Receipt{Replicas: []ReplicaReceipt{{Node: "n"}}}}, true),
-		encodeFailure(&Error{Code: CodeSiblings, Context: &past}, true),
-		q.encode(), a.encode(), encodeBuckets(map[string]bucketEntry{"b": {settings: DefaultBucket, time: 1, node: "n"}}),
+		encodeFailure(&Error{Code: CodeSiblings, Context: &past}, answerElsewhere), encodeKeep("n", ring.NewKey("b", "k"), []byte("o"), true), encodeAsk(ring.NewKey("b", "k")), encodeKept([]byte("o"), 7),
+		q.encode(), a.encode(), encodeBuckets(map[string]bucketEntry{"b": {settings: DefaultBucket, time: 1, node: "n"}, "c": {settings: Bucket{N: 1, R: 1, W: 1, DW: 1, TTL: time.Hour}, time: 1, node: "n"}}),
 	} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if k, v, o, err := decodeForward(b); err == nil && !bytes.Equal(encodeForward(k, v, o), b) {
+		if k, v, o, anyway, err := decodeForward(b); err == nil && !bytes.Equal(encodeForward(k, v, o, anyway), b) {
 			t.Error("forwarded write: another encoding")
 		}
 		if res, failure, _, err := decodeAnswer(b); err == nil && failure == nil && len(res.Object.Siblings) > 1000 {
 			t.Log("large")
+		}
+		if m, err := decodeStandin(b); err == nil {
+			again := encodeAsk(m.key)
+			if m.target != "" {
+				again = encodeKeep(m.target, m.key, m.object, m.sync)
+			}
+			if !bytes.Equal(again, b) {
+				t.Error("message to a stand-in: another encoding")
+			}
+		}
+		if object, digest, err := decodeKept(b); err == nil && !bytes.Equal(encodeKept(object, digest), b) {
+			t.Error("answer of a stand-in: another encoding")
 		}
 		if q, err := decodeListRequest(b); err == nil && !bytes.Equal(q.encode(), b) {
 			t.Error("list request: another encoding")

@@ -1,13 +1,18 @@
 package quorum
 
-import "github.com/rondodb/rondo/vclock"
+import (
+	"time"
+
+	"github.com/rondodb/rondo/vclock"
+)
 
 // Bucket holds a bucket's settings.
 type Bucket struct {
 	N        int   // replicas, 1 to MaxN
 	R, W, DW Level // never Unset
 	Sloppy   bool
-	LWW      bool // resolve "lww"; false = "siblings"
+	LWW      bool          // resolve "lww"; false = "siblings"
+	TTL      time.Duration // of values that do not say how long they live; 0 = for ever
 }
 
 // DefaultBucket is what a bucket that nobody has set has.
@@ -44,6 +49,7 @@ type Explanation struct {
 type ReplicaState struct {
 	ReplicaReceipt
 	Found  bool
+	Hint   bool // Object is what a stand-in keeps for owners
 	Object vclock.Object
 	Digest uint64 // equal exactly where the stored objects are
 }

@@ -91,12 +91,13 @@ const (
 )
 
 type readSlot struct {
-	state  slotState
-	digest uint64
-	object vclock.Object
+	state   slotState
+	standin int32 // place in the preference list of the node that answers in place of the owner; 0 = the owner itself
+	digest  uint64
+	object  vclock.Object
 }
 
-// readTally collects the replies to one read: digests and objects of up to n owners, by their place in the preference
+// readTally collects the replies to one read: digests and objects of up to n owners, or of the stand-in for one, by their place in the preference
 // list. A replica is covered once its object, or one with an equal digest, is known; the read is won with r covered
 // replicas. It is pure; set n and r of the zero value.
 type readTally struct {
@@ -105,6 +106,25 @@ type readTally struct {
 }
 
 func (t *readTally) asked(i int) { t.slots[i].state = slotWaiting }
+
+// replaced notes that a stand-in was asked in place of an owner that was not asked or failed, or of another stand-in that failed.
+func (t *readTally) replaced(i int, standin int32) {
+	t.slots[i] = readSlot{state: slotWaiting, standin: standin}
+}
+
+// standin tells whether replica i is a stand-in.
+func (t *readTally) standin(i int) bool { return t.slots[i].standin > 0 }
+
+// standins is the number of stand-ins among the covered replicas.
+func (t *readTally) standins() int {
+	n := 0
+	for i := range t.n {
+		if t.standin(i) && t.covered(i) {
+			n++
+		}
+	}
+	return n
+}
 
 // addDigest notes a digest. A reply that is late, after the object of the same replica or its failure, changes nothing.
 func (t *readTally) addDigest(i int, digest uint64) verdict {
@@ -117,7 +137,7 @@ func (t *readTally) addDigest(i int, digest uint64) verdict {
 // addObject notes an object with its digest: 0 and the empty object for a key that the replica has never seen.
 func (t *readTally) addObject(i int, digest uint64, o vclock.Object) verdict {
 	if s := &t.slots[i]; s.state < slotFull {
-		*s = readSlot{slotFull, digest, o}
+		s.state, s.digest, s.object = slotFull, digest, o
 	}
 	return t.verdict()
 }
@@ -222,12 +242,12 @@ func (t *readTally) replied() int {
 	return n
 }
 
-// agreed tells whether all covered replicas hold the same.
+// agreed tells whether all covered replicas hold the same. A stand-in that keeps nothing has nothing to disagree with.
 func (t *readTally) agreed() bool {
 	first := -1
 	for i := range t.n {
 		switch {
-		case !t.covered(i):
+		case !t.covered(i), t.standin(i) && t.slots[i].digest == 0:
 		case first < 0:
 			first = i
 		case t.slots[i].digest != t.slots[first].digest:

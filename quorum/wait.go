@@ -32,7 +32,7 @@ func (a *attempt) slowest(f func(p95 time.Duration) time.Duration) time.Duration
 	var d time.Duration
 	for i := range a.t.n {
 		if s := a.tally.slots[i].state; s == slotWaiting || s == slotFetch {
-			d = max(d, f(a.c.table.get(a.t.owners[i]).percentile()))
+			d = max(d, f(a.c.table.get(a.node(i)).percentile()))
 		}
 	}
 	return d
@@ -43,7 +43,7 @@ func (a *attempt) late(ctx context.Context) {
 	now := time.Now()
 	for i := range a.t.n {
 		if s := a.tally.slots[i].state; s == slotWaiting || s == slotFetch {
-			a.c.table.get(a.t.owners[i]).late(now, now.Sub(a.parts[i].asked))
+			a.c.table.get(a.node(i)).late(now, now.Sub(a.parts[i].asked))
 		}
 	}
 	switch a.hedge {
@@ -74,7 +74,7 @@ func (a *attempt) staleReply() (index int, found bool) {
 
 func (a *attempt) receipt() Receipt {
 	r := Receipt{
-		N: a.t.n, Required: a.tally.r, Replied: a.tally.replied(), Agreed: a.tally.agreed(), Repaired: a.repaired,
+		N: a.t.n, Required: a.tally.r, Replied: a.tally.replied(), Agreed: a.tally.agreed(), Repaired: a.repaired, Standins: a.tally.standins(),
 		Ring: a.t.layout.Version(), Coordinator: a.c.name(a.t.layout),
 	}
 	if a.options.FullReceipt {
@@ -83,13 +83,22 @@ func (a *attempt) receipt() Receipt {
 	return r
 }
 
-// receipts tells the part of each owner that was asked; only of those that failed, and those not asked, where failed is set.
+// receipts tells the part of each owner that was asked, and of stand-ins; only of those that failed, and those not asked, where failed is set.
 func (a *attempt) receipts(failed bool) []ReplicaReceipt {
 	now := time.Now()
 	out := make([]ReplicaReceipt, 0, a.t.n)
 	for i, id := range a.t.owners {
 		p := &a.parts[i]
 		r := a.t.receipt(id)
+		if a.tally.standin(i) {
+			r.Error = errNotAlive.Error()
+			if why := a.c.answers(id, now); why != nil {
+				r.Error = why.Error()
+			}
+			out = append(out, r)
+			r = a.t.receipt(a.node(i))
+			r.Role = "standin"
+		}
 		r.OK, r.Took = a.tally.covered(i), p.took
 		switch {
 		case r.OK:
@@ -100,7 +109,7 @@ func (a *attempt) receipts(failed bool) []ReplicaReceipt {
 				continue
 			}
 			r.Error = "not asked"
-			if why := a.c.unusable(id, now); why != nil {
+			if why := a.c.unusable(&a.t, id, now, toRead); why != nil {
 				r.Error = why.Error()
 			}
 		default:

@@ -122,10 +122,19 @@ func (r *scanner) level() Level {
 	return l
 }
 
+func (r *scanner) choice() Choice {
+	c := Choice(r.byte())
+	if c > No {
+		r.fail("bad choice")
+		return AsBucket
+	}
+	return c
+}
+
 // version reads the version byte that begins every message.
-func (r *scanner) version() {
-	if v := r.byte(); v != wireVersion && r.err == nil {
-		r.fail(fmt.Sprintf("message version %d, this build reads %d", v, wireVersion))
+func (r *scanner) version(want byte) {
+	if v := r.byte(); v != want && r.err == nil {
+		r.fail(fmt.Sprintf("message version %d, this build reads %d", v, want))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/rondodb/rondo/ring"
@@ -23,7 +25,8 @@ import (
 const (
 	lockName     = "LOCK"
 	identityName = "node.json"
-	cleanName    = "clean.json" // there exactly while the store is stopped after a clean Close
+	cleanName    = "clean.json"   // there exactly while the store is stopped after a clean Close
+	openingName  = "opening.json" // the same mark from when a start takes it until goleveldb has opened
 	databaseName = "db"
 	tempSuffix   = ".tmp"
 
@@ -39,6 +42,20 @@ type identity struct {
 	Database bool `json:"database,omitempty"`
 	// Loss is what a start found lost, until the database itself says so: an open that skips leaves no trace of what it skipped.
 	Loss string `json:"loss,omitempty"`
+	// Salvage is there from when damage was found until all that can be read stands in a new database.
+	Salvage *salvageNote `json:"salvage,omitempty"`
+	// Inode is that of node.json itself: another one says that the directory is a copy. 0 = not known, by an earlier build.
+	Inode uint64 `json:"inode,omitempty"`
+	// Copied is that finding, until the database itself says so.
+	Copied bool `json:"copied,omitempty"`
+}
+
+// salvageNote is what is known of a database that must not be opened as it is.
+type salvageNote struct {
+	What string `json:"what"` // was found damaged
+	// From is where the database is set aside, chosen before it is moved: if that place is taken, it was moved, and what stands in its
+	// place is a new one that was not finished.
+	From string `json:"from,omitempty"`
 }
 
 // cleanMark is clean.json: what a clean Close left. A start takes the mark away before anything can be written, and uses the
@@ -48,14 +65,18 @@ type cleanMark struct {
 	Incarnation string           `json:"incarnation"`
 	Inode       uint64           `json:"inode"`
 	Files       map[string]int64 `json:"files"`
+
+	copied bool // it is not the file that was written
 }
 
 // directory is a locked data directory.
 type directory struct {
 	path string
 	id   ring.NodeID
-	who  identity
 	lock *os.File
+
+	mu  sync.Mutex
+	who identity // as it is on disk, but for Copied, which is found out
 }
 
 // openDirectory locks a data directory, which is made where it is missing, and reads who the node is. Until the directory is
@@ -93,45 +114,87 @@ func (d *directory) identify() error {
 	if who == nil {
 		var b [16]byte
 		rand.Read(b[:]) // never fails
-		who = &identity{Format: dirFormat, ID: ring.NodeID(hex.EncodeToString(b[:])), Created: time.Now().UTC().Truncate(time.Second)}
-		if _, err := d.writeJSON(identityName, who); err != nil {
-			return fmt.Errorf("write identity: %w", err)
+		d.who = identity{Format: dirFormat, ID: ring.NodeID(hex.EncodeToString(b[:])), Created: time.Now().UTC().Truncate(time.Second)}
+		if err := d.note(func(*identity) {}); err != nil {
+			return err
 		}
+	} else {
+		d.who = *who
 	}
-	d.id, d.who = who.ID, *who
+	d.id = d.who.ID
 	return nil
 }
 
-// noteLoss notes what is lost; "" takes the note away.
+// known is the identity as it is now.
+func (d *directory) known() identity {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.who
+}
+
+// note changes the identity, on disk before it returns. A file that is written anew knows its inode: that the directory is a copy is
+// carried on in it until it is taken back by a later note.
+func (d *directory) note(change func(*identity)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	who := d.who
+	change(&who)
+	ino, err := d.writeFile(identityName, func(ino uint64) any {
+		who.Inode = ino
+		return who
+	})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", identityName, err)
+	}
+	who.Inode = ino
+	d.who = who
+	return nil
+}
+
+// noteLoss notes what is lost.
 func (d *directory) noteLoss(what string) error {
-	if d.who.Loss == what {
+	if d.known().Loss == what {
 		return nil
 	}
-	d.who.Loss = what
-	if _, err := d.writeJSON(identityName, d.who); err != nil {
-		return fmt.Errorf("note loss: %w", err)
-	}
-	return nil
+	return d.note(func(who *identity) { who.Loss = what })
 }
 
-// noteDatabase notes, once, that the directory has a database.
-func (d *directory) noteDatabase() error {
-	if d.who.Database {
+// noteSalvage notes that the database is damaged; the first finding is kept.
+func (d *directory) noteSalvage(what string) error {
+	if d.known().Salvage != nil {
 		return nil
 	}
-	d.who.Database = true
-	if _, err := d.writeJSON(identityName, d.who); err != nil {
-		return fmt.Errorf("write identity: %w", err)
+	return d.note(func(who *identity) {
+		if who.Salvage == nil {
+			who.Salvage = &salvageNote{What: what}
+		}
+	})
+}
+
+// noteOpened notes that the directory has a database, and that this database knows whatever was found.
+func (d *directory) noteOpened() error {
+	who := d.known()
+	if who.Database && who.Loss == "" && who.Salvage == nil && !who.Copied && who.Inode != 0 {
+		return nil
 	}
-	return nil
+	return d.note(func(who *identity) { who.Database, who.Loss, who.Salvage, who.Copied = true, "", nil, false })
 }
 
 // readIdentity reads node.json; nil where the directory is new.
 func readIdentity(path string) (*identity, error) {
-	b, err := os.ReadFile(filepath.Join(path, identityName))
+	f, err := os.Open(filepath.Join(path, identityName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, checkNew(path)
 	}
+	if err != nil {
+		return nil, fmt.Errorf("read identity: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("read identity: %w", err)
+	}
+	b, err := io.ReadAll(f)
 	if err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
@@ -145,6 +208,10 @@ func readIdentity(path string) (*identity, error) {
 	if raw, err := hex.DecodeString(string(who.ID)); err != nil || len(raw) != 16 || strings.ToLower(string(who.ID)) != string(who.ID) {
 		return nil, fmt.Errorf("%w: %s in %s holds the malformed id %q", ErrForeign, identityName, path, who.ID)
 	}
+	if who.Salvage != nil && who.Salvage.From != "" && !isAside(who.Salvage.From) {
+		return nil, fmt.Errorf("%w: %s in %s names %q as a database", ErrForeign, identityName, path, who.Salvage.From)
+	}
+	who.Copied = who.Copied || who.Inode != 0 && who.Inode != inode(info)
 	return &who, nil
 }
 
@@ -164,34 +231,68 @@ func checkNew(path string) error {
 	return nil
 }
 
-// takeClean takes the clean mark away, for good before it returns. It is nil where there was none, or one of another copy of the
-// directory.
-func (d *directory) takeClean() (mark *cleanMark, err error) {
-	path := filepath.Join(d.path, cleanName)
-	f, err := os.Open(path)
+// readClean reads the clean mark and leaves it where it is. mark is nil where there is none. interrupted tells that a start took it
+// and was broken off before goleveldb had opened: since the clean stop nothing was written to a journal.
+func (d *directory) readClean() (mark *cleanMark, interrupted bool, err error) {
+	_, err = os.Stat(filepath.Join(d.path, openingName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false, fmt.Errorf("read clean mark: %w", err)
+	}
+	interrupted = err == nil
+	f, err := os.Open(filepath.Join(d.path, cleanName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, interrupted, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read clean mark: %w", err)
+		return nil, false, fmt.Errorf("read clean mark: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("read clean mark: %w", err)
+		return nil, false, fmt.Errorf("read clean mark: %w", err)
 	}
 	mark = &cleanMark{}
-	bad := json.NewDecoder(f).Decode(mark) != nil || mark.Inode != inode(info)
-	if err := os.Remove(path); err != nil {
-		return nil, fmt.Errorf("remove clean mark: %w", err)
+	if err := json.NewDecoder(f).Decode(mark); err != nil {
+		return nil, interrupted, nil // as good as none
+	}
+	mark.copied = mark.Inode != inode(info)
+	return mark, interrupted, nil
+}
+
+// takeClean takes the clean mark away, for good before it returns: from here on a start counts as unclean.
+func (d *directory) takeClean() error {
+	err := os.Rename(filepath.Join(d.path, cleanName), filepath.Join(d.path, openingName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = syncDir(d.path)
+	}
+	if err != nil {
+		return fmt.Errorf("take clean mark: %w", err)
+	}
+	return nil
+}
+
+// dropClean removes what is left of a clean mark, for good before it returns.
+func (d *directory) dropClean() error {
+	gone := 0
+	for _, name := range []string{cleanName, openingName} {
+		err := os.Remove(filepath.Join(d.path, name))
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			gone++
+		case err != nil:
+			return fmt.Errorf("remove clean mark: %w", err)
+		}
+	}
+	if gone == 2 {
+		return nil
 	}
 	if err := syncDir(d.path); err != nil {
-		return nil, fmt.Errorf("remove clean mark: %w", err)
+		return fmt.Errorf("remove clean mark: %w", err)
 	}
-	if bad {
-		return nil, nil
-	}
-	return mark, nil
+	return nil
 }
 
 // actor is the incarnation that the mark names, and whether it names one.
@@ -200,19 +301,26 @@ func (m *cleanMark) actor() (vclock.Actor, bool) {
 	return vclock.Actor(n), err == nil && n != 0
 }
 
-// differs says what has changed among the files since the mark; "" where nothing has.
-func (m *cleanMark) differs(files map[string]int64) string {
+// differs says what has changed among the files since the mark, "" where nothing has, and whether a manifest is among it.
+func (m *cleanMark) differs(files map[string]int64) (what string, manifest bool) {
 	for _, name := range slices.Sorted(maps.Keys(m.Files)) {
-		if size, there := files[name]; !there {
-			return name + " is missing"
-		} else if size != m.Files[name] {
-			return fmt.Sprintf("%s has %d bytes, and had %d", name, size, m.Files[name])
+		size, there := files[name]
+		if there && size == m.Files[name] {
+			continue
+		}
+		manifest = manifest || strings.HasPrefix(name, manifestPrefix)
+		switch {
+		case what != "":
+		case !there:
+			what = name + " is missing"
+		default:
+			what = fmt.Sprintf("%s has %d bytes, and had %d", name, size, m.Files[name])
 		}
 	}
-	if len(files) != len(m.Files) {
-		return "there are files that were not left by the last stop"
+	if what == "" && len(files) != len(m.Files) {
+		what = "there are files that were not left by the last stop"
 	}
-	return ""
+	return what, manifest
 }
 
 // leaveClean writes the clean mark.
@@ -225,10 +333,6 @@ func (d *directory) leaveClean(incarnation vclock.Actor, files map[string]int64)
 		return fmt.Errorf("write clean mark: %w", err)
 	}
 	return nil
-}
-
-func (d *directory) writeJSON(name string, v any) (uint64, error) {
-	return d.writeFile(name, func(uint64) any { return v })
 }
 
 // writeFile puts a file there wholly or not at all, and on disk before it returns.

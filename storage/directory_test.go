@@ -164,7 +164,7 @@ func TestDamageWhileStopped(t *testing.T) {
 		file    func(storage.FileDesc) bool
 		edit    func([]byte) []byte
 		clean   bool
-		damaged bool // Healthy says so
+		damaged bool // it says so, and casts no votes
 	}{
 		{"torn journal after a crash", journal, func(b []byte) []byte { return b[:len(b)-3] }, false, false},
 		{"flipped bit in a journal after a crash", journal, flip(0.5), false, false},
@@ -206,8 +206,8 @@ func TestDamageWhileStopped(t *testing.T) {
 			if again.Incarnation() == s.Incarnation() {
 				t.Error("the incarnation was used again")
 			}
-			if err := again.Healthy(); errors.Is(err, ErrDamaged) != c.damaged {
-				t.Errorf("health: %v, want damage told: %v", err, c.damaged)
+			if told := lossTold(t, again); told != c.damaged {
+				t.Errorf("loss told: %v, want %v", told, c.damaged)
 			}
 			if loud := strings.Contains(logged.String(), `"level":"ERROR"`); loud != c.damaged {
 				t.Errorf("logged as an error: %v, want %v:\n%s", loud, c.damaged, logged.String())
@@ -218,41 +218,14 @@ func TestDamageWhileStopped(t *testing.T) {
 			mustClose(t, again)
 			again = mustOpen(t, cfg) // what was lost is still lost
 			defer mustClose(t, again)
-			if err := again.Healthy(); errors.Is(err, ErrDamaged) != c.damaged || (again.Stats().Damage != "") != c.damaged {
-				t.Errorf("health after another start: %v", err)
+			if told := lossTold(t, again); told != c.damaged {
+				t.Errorf("loss told after another start: %v, want %v", told, c.damaged)
 			}
-			if err := again.ClearDamage(); err != nil || again.Healthy() != nil {
-				t.Errorf("cleared: %v, %v", err, again.Healthy())
+			if err := again.ClearDamage(); err != nil || lossTold(t, again) {
+				t.Errorf("cleared: %v", err)
 			}
 		})
 	}
-}
-
-// Lost tables cannot be opened around: the start fails, says why, and leaves the files.
-func TestMissingTableIsRefused(t *testing.T) {
-	live := memdisk.New()
-	cfg := small(t, live)
-	s := mustOpen(t, cfg)
-	for i := range 300 {
-		mustPut(t, s, testKey(i), strings.Repeat("x", 500))
-	}
-	mustClose(t, s)
-	for _, fd := range live.Files() {
-		if fd.Type == storage.TypeTable {
-			live.Edit(fd, func([]byte) []byte { return nil })
-			break
-		}
-	}
-	if _, err := Open(cfg); !errors.Is(err, ErrCorrupt) {
-		t.Fatalf("got %v, want ErrCorrupt", err)
-	}
-	// The directory is free again.
-	cfg.Backend = memdisk.New()
-	s, err := Open(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustClose(t, s)
 }
 
 func TestCleanMarkNamesTheFiles(t *testing.T) {

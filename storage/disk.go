@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	lderrors "github.com/syndtr/goleveldb/leveldb/errors"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
 	"github.com/rondodb/rondo/internal/plant"
@@ -35,6 +38,8 @@ type disk struct {
 	syncDir   func() error
 	retire    func(*journal) error // syncs a journal that gets no more records
 	onBacklog func()               // told when backlog unsynced bytes have gathered; must not block
+	onFailure func(error)          // told of the first failure; must not block
+	onCorrupt func(error)          // told when goleveldb has met damage while it compacted, and writes no more
 
 	mu    sync.Mutex
 	open  []*journal      // in order of creation
@@ -54,7 +59,7 @@ const maxDrops = 20
 type directorySyncer interface{ SyncDir() error }
 
 func newDisk(s storage.Storage) *disk {
-	d := &disk{Storage: s, watch: stallWatch{began: time.Now()}, sizes: map[int64]int64{}, onBacklog: func() {}, syncDir: func() error { return nil }}
+	d := &disk{Storage: s, watch: stallWatch{began: time.Now()}, sizes: map[int64]int64{}, onBacklog: func() {}, onFailure: func(error) {}, onCorrupt: func(error) {}, syncDir: func() error { return nil }}
 	if ds, ok := s.(directorySyncer); ok {
 		d.syncDir = ds.SyncDir
 	}
@@ -81,7 +86,9 @@ func (d *disk) failed() error {
 // fail keeps the first failure and returns it.
 func (d *disk) fail(doing string, err error) error {
 	err = fmt.Errorf("%w: %s: %w", ErrFailed, doing, err)
-	d.failure.CompareAndSwap(nil, &err)
+	if d.failure.CompareAndSwap(nil, &err) {
+		d.onFailure(err)
+	}
 	return d.failed()
 }
 
@@ -168,6 +175,56 @@ func (d *disk) Log(s string) {
 		d.mu.Unlock()
 	}
 	d.Storage.Log(s)
+	if strings.Contains(s, "(corruption detected)") { // it says so nowhere else until something is written
+		d.onCorrupt(fmt.Errorf("%w: met by a compaction: %s", ErrCorrupt, s))
+	}
+}
+
+// Open opens a file for goleveldb, which takes for damage what is: a table that is not there though the manifest names it, one whose
+// footer makes no sense, and bytes that the device cannot read.
+func (d *disk) Open(fd storage.FileDesc) (storage.Reader, error) {
+	r, err := d.Storage.Open(fd)
+	if fd.Type == storage.TypeTable && errors.Is(err, fs.ErrNotExist) {
+		return nil, lderrors.NewErrCorrupted(fd, err)
+	}
+	if err != nil {
+		return nil, damagedRead(fd, err)
+	}
+	r = reader{r, fd}
+	if fd.Type != storage.TypeTable {
+		return r, nil
+	}
+	if err := checkFooter(fd, r); err != nil {
+		if cerr := r.Close(); cerr != nil {
+			d.Log(fmt.Sprintf("close %s: %v", fd, cerr)) // err must stay of the type that goleveldb looks for
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+// reader is a file that is read.
+type reader struct {
+	storage.Reader
+	fd storage.FileDesc
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	return n, damagedRead(r.fd, err)
+}
+
+func (r reader) ReadAt(p []byte, off int64) (int, error) {
+	n, err := r.Reader.ReadAt(p, off)
+	return n, damagedRead(r.fd, err)
+}
+
+// damagedRead makes a device's "cannot be read" into goleveldb's kind of damage: it will not pass by itself. Other errors are as they were.
+func damagedRead(fd storage.FileDesc, err error) error {
+	if errors.Is(err, syscall.EIO) {
+		return lderrors.NewErrCorrupted(fd, err)
+	}
+	return err
 }
 
 // syncJournals makes everything durable that was written to any journal before the call.

@@ -18,7 +18,8 @@ import (
 
 // List calls yield for the keys of a bucket with this prefix, in (partition, name) order, beginning after the position
 // (afterPartition, afterName), over the given partitions (ascending). It reads the index only. It stops when yield returns
-// false. Objects that change meanwhile may be told as they were before. yield may call the store, but not Close.
+// false. Objects that change meanwhile may be told as they were before. Values that have expired when it is called count as tombstones.
+// yield may call the store, but not Close.
 func (s *Store) List(bucket, prefix string, partitions []int, afterPartition int, afterName string, yield func(partition int, name string, state vclock.State) bool) error {
 	if !s.gate.enter() {
 		return ErrClosed
@@ -30,6 +31,7 @@ func (s *Store) List(bucket, prefix string, partitions []int, afterPartition int
 	}
 	it := s.db.NewIterator(&util.Range{Start: []byte{spaceIndex}, Limit: []byte{spaceIndex + 1}}, nil)
 	defer it.Release()
+	now := s.now()
 	var start, seek []byte
 	for _, p := range partitions {
 		if p < afterPartition {
@@ -52,11 +54,11 @@ func (s *Store) List(bucket, prefix string, partitions []int, afterPartition int
 			if !bytes.HasPrefix(k, start) {
 				break
 			}
-			state, err := indexState(it.Value())
+			entry, err := parseEntry(it.Value())
 			if err != nil {
 				return s.corrupt(ring.Key{Bucket: bucket, Name: string(k[names:])}, err)
 			}
-			if !yield(p, string(k[names:]), state) {
+			if !yield(p, string(k[names:]), entry.at(now)) {
 				return nil
 			}
 		}
@@ -67,13 +69,6 @@ func (s *Store) List(bucket, prefix string, partitions []int, afterPartition int
 	return nil
 }
 
-func indexState(v []byte) (vclock.State, error) {
-	if len(v) != 1 || v[0] < byte(vclock.Live) || v[0] > byte(vclock.Mixed) {
-		return 0, fmt.Errorf("%w: index entry %x", ErrCorrupt, v)
-	}
-	return vclock.State(v[0]), nil
-}
-
 // Scan calls yield for every object whose token is in [fromToken, toToken], in token order, as they were when it was called.
 // object is valid until yield returns. An object that cannot be trusted ends it with an error.
 func (s *Store) Scan(fromToken, toToken uint64, yield func(key ring.Key, object []byte) bool) error {
@@ -81,9 +76,9 @@ func (s *Store) Scan(fromToken, toToken uint64, yield func(key ring.Key, object 
 		return ErrClosed
 	}
 	defer s.gate.leave()
-	r := &util.Range{Start: appendDataKey(nil, ring.Key{Token: fromToken})[:9], Limit: []byte{spaceData + 1}}
+	r := &util.Range{Start: appendDataToken(nil, fromToken), Limit: []byte{spaceData + 1}}
 	if toToken != math.MaxUint64 {
-		r.Limit = appendDataKey(nil, ring.Key{Token: toToken + 1})[:9]
+		r.Limit = appendDataToken(nil, toToken+1)
 	}
 	it := s.db.NewIterator(r, &opt.ReadOptions{DontFillCache: true})
 	defer it.Release()
@@ -106,7 +101,7 @@ func (s *Store) Scan(fromToken, toToken uint64, yield func(key ring.Key, object 
 	return nil
 }
 
-// liveKeys counts the keys that hold a value: what a count of the index found in a snapshot, and what has changed since.
+// liveKeys counts the keys that hold a value, expired or not: what a count of the index found in a snapshot, and what has changed since.
 type liveKeys struct {
 	delta atomic.Int64
 	base  atomic.Int64
@@ -131,43 +126,62 @@ func holdsValue(st vclock.State) int64 {
 	return 0
 }
 
-// countKeys begins to count the live keys in the background, from a snapshot taken before it returns. After a lenient open the
-// index is first brought in line with the objects. The caller is inside the gate and no write is possible yet.
-func (s *Store) countKeys(partitions int) error {
+// countKeys begins to count the live keys in the background, from a snapshot taken before it returns, and what waits to be collected.
+// Where trees are not to be trusted everything that is computed from the objects is first brought in line with them. The caller is inside
+// the gate and no write is possible yet.
+func (s *Store) countKeys(int) error {
 	snapshot, err := s.db.GetSnapshot()
 	if err != nil {
 		return fmt.Errorf("take snapshot: %w", err)
 	}
+	s.generation.mu.Lock()
+	defer s.generation.mu.Unlock()
+	for p := range s.trees.sound {
+		s.generation.running = s.generation.running || !s.trees.sound[p].Load()
+	}
+	rebuild := s.generation.running
 	s.background.Add(1)
 	go func() {
 		defer s.background.Done()
-		err := s.inBackground(snapshot, partitions)
-		if err != nil && !errors.Is(err, ErrClosed) {
-			s.log.Error("live keys not counted", "err", err)
+		if err := s.inBackground(snapshot, rebuild); err != nil && !errors.Is(err, ErrClosed) {
+			s.log.Error("what the database holds was not all counted", "err", err)
 		}
 	}()
 	return nil
 }
 
-func (s *Store) inBackground(snapshot *leveldb.Snapshot, partitions int) error {
-	if s.lenient {
+func (s *Store) inBackground(snapshot *leveldb.Snapshot, rebuild bool) error {
+	if rebuild {
 		snapshot.Release()
-		fixed, err := s.alignIndex(partitions)
-		if err != nil {
-			return fmt.Errorf("align index: %w", err)
+		if err := s.rebuild(); err != nil {
+			return fmt.Errorf("compute Merkle trees: %w", err)
 		}
-		s.log.Info("index checked against the objects", "fixed", fixed)
+		var err error
 		if snapshot, err = s.quietSnapshot(); err != nil {
 			return err
 		}
 	}
-	defer snapshot.Release()
+	err := s.countLive(snapshot)
+	snapshot.Release()
+	if err != nil {
+		return fmt.Errorf("count keys: %w", err)
+	}
+	for more := true; more && err == nil; {
+		if err = s.going(); err == nil {
+			_, more, err = s.countDue()
+		}
+	}
+	return wrap("count tombstones", err)
+}
+
+// countLive counts the live keys of a snapshot.
+func (s *Store) countLive(snapshot *leveldb.Snapshot) error {
 	it := snapshot.NewIterator(util.BytesPrefix([]byte{spaceIndex}), &opt.ReadOptions{DontFillCache: true})
 	defer it.Release()
 	var n int64
 	err := s.walk(it, func() error {
-		state, err := indexState(it.Value())
-		n += holdsValue(state)
+		entry, err := parseEntry(it.Value())
+		n += holdsValue(entry.state)
 		return err
 	})
 	if err != nil {
@@ -182,10 +196,8 @@ func (s *Store) inBackground(snapshot *leveldb.Snapshot, partitions int) error {
 func (s *Store) walk(it iterator.Iterator, fn func() error) error {
 	for n := 0; it.Next(); n++ {
 		if n%256 == 0 {
-			select {
-			case <-s.stopping:
-				return ErrClosed
-			default:
+			if err := s.going(); err != nil {
+				return err
 			}
 		}
 		if err := fn(); err != nil {
@@ -198,16 +210,16 @@ func (s *Store) walk(it iterator.Iterator, fn func() error) error {
 	return nil
 }
 
+// walkRange calls fn for each record of a range until the store is closed.
+func (s *Store) walkRange(r *util.Range, fn func(k, v []byte) error) error {
+	it := s.db.NewIterator(r, &opt.ReadOptions{DontFillCache: true})
+	defer it.Release()
+	return s.walk(it, func() error { return fn(it.Key(), it.Value()) })
+}
+
 // quietSnapshot takes a snapshot at an instant without a write under way, and starts the live count's changes from it.
 func (s *Store) quietSnapshot() (*leveldb.Snapshot, error) {
-	for i := range s.stripes {
-		s.stripes[i].Lock()
-	}
-	defer func() {
-		for i := range s.stripes {
-			s.stripes[i].Unlock()
-		}
-	}()
+	defer s.lockAll()()
 	s.live.delta.Store(0)
 	snapshot, err := s.db.GetSnapshot()
 	if err != nil {
@@ -216,75 +228,93 @@ func (s *Store) quietSnapshot() (*leveldb.Snapshot, error) {
 	return snapshot, nil
 }
 
-// alignIndex makes the index agree with the objects, key by key under the key's lock. A lenient open may have dropped the record
-// that made an index entry while a later one of the same key was kept.
-func (s *Store) alignIndex(partitions int) (fixed int, err error) {
-	it := s.db.NewIterator(util.BytesPrefix([]byte{spaceData}), &opt.ReadOptions{DontFillCache: true})
-	err = s.walk(it, func() error {
-		key, err := parseDataKey(it.Key())
-		if err != nil {
-			return s.corrupt(key, err)
-		}
-		changed, err := s.alignKey(key, partitions)
-		if changed {
-			fixed++
-		}
-		return err
-	})
-	it.Release()
-	if err != nil {
-		return fixed, err
-	}
-	it = s.db.NewIterator(util.BytesPrefix([]byte{spaceIndex}), &opt.ReadOptions{DontFillCache: true})
-	defer it.Release()
-	err = s.walk(it, func() error {
-		_, bucket, name, err := parseIndexKey(it.Key())
-		if err != nil {
-			return s.corrupt(ring.Key{}, err)
-		}
-		changed, err := s.alignKey(ring.NewKey(bucket, name), partitions)
-		if changed {
-			fixed++
-		}
-		return err
-	})
-	return fixed, err
-}
-
-// alignKey corrects the index entry of one key. An object that cannot be trusted keeps the entry it has: it is still there.
-func (s *Store) alignKey(key ring.Key, partitions int) (changed bool, err error) {
+// alignKey makes the index entry of one key, and its entry among what can be collected, what the object says. A start may have dropped
+// the record that made them while a later one of the same key was kept. An object that cannot be trusted keeps the entries that it has:
+// it is still there.
+func (s *Store) alignKey(key ring.Key) (changed bool, err error) {
 	st := s.stripe(key)
 	st.Lock()
 	defer st.Unlock()
-	value, err := s.read(appendDataKey(nil, key))
-	if err != nil {
+	class := s.class(key)
+	is, known, err := s.factsNow(key)
+	if err != nil || !known {
 		return false, err
 	}
-	state := vclock.Absent
-	if value != nil {
-		object, _, err := splitValue(value)
-		if err != nil {
-			return false, nil // counted when it is read
-		}
-		o, err := vclock.DecodeObject(object)
-		if err != nil {
-			return false, nil
-		}
-		state = o.State()
-	}
-	indexKey := appendIndexKey(nil, partitionOf(key.Token, partitions), key.Bucket, key.Name)
-	entry, err := s.read(indexKey)
+	was := facts{due: is.due}
+	indexKey := appendIndexKey(nil, class.Partition, key.Bucket, key.Name)
+	v, err := s.read(indexKey)
 	if err != nil {
 		return false, err
 	}
 	var b leveldb.Batch
-	switch {
-	case state == vclock.Absent && entry != nil:
-		b.Delete(indexKey)
-	case state != vclock.Absent && (len(entry) != 1 || entry[0] != byte(state)):
-		b.Put(indexKey, []byte{byte(state)})
-	default:
-		return false, nil
+	if v != nil {
+		was.entry, err = parseEntry(v)
 	}
-	return true, s.write(&b)
+	switch {
+	case is.entry == was.entry && err == nil:
+	case is.entry == indexEntry{}:
+		b.Delete(indexKey)
+	default:
+		b.Put(indexKey, is.entry.append(nil))
+	}
+	if is.due != 0 {
+		dueKey := appendDueKey(nil, class, is.due, key.Bucket, key.Name)
+		switch there, err := s.db.Has(dueKey, nil); {
+		case err != nil:
+			return false, s.readFailed(err)
+		case !there:
+			was.due = 0
+			b.Put(dueKey, nil)
+		}
+	}
+	return b.Len() > 0, s.writeAligned(&b, class, was, is)
+}
+
+// alignDue removes an entry among what can be collected that is not its object's.
+func (s *Store) alignDue(class ring.Class, at uint64, key ring.Key) (changed bool, err error) {
+	st := s.stripe(key)
+	st.Lock()
+	defer st.Unlock()
+	is, known, err := s.factsNow(key)
+	if err != nil || !known || is.due == at && class == s.class(key) {
+		return false, err
+	}
+	var b leveldb.Batch
+	b.Delete(appendDueKey(nil, class, at, key.Bucket, key.Name))
+	return true, s.writeAligned(&b, class, facts{due: at}, facts{})
+}
+
+// factsNow are those of the stored object; known is false where it cannot be trusted. The caller holds the stripe.
+func (s *Store) factsNow(key ring.Key) (is facts, known bool, err error) {
+	v, err := s.read(appendDataKey(nil, key))
+	if err != nil || v == nil {
+		return facts{}, err == nil, err
+	}
+	object, digest, err := splitValue(v)
+	if err != nil {
+		return facts{}, false, nil // counted when it is read
+	}
+	o, err := vclock.DecodeObject(object)
+	if err != nil {
+		return facts{}, false, nil
+	}
+	return factsOf(key, digest, o), true, nil
+}
+
+// writeAligned writes what was found wrong, if anything. The caller holds the stripe.
+func (s *Store) writeAligned(b *leveldb.Batch, class ring.Class, was, is facts) error {
+	if b.Len() == 0 {
+		return nil
+	}
+	d := &s.trees.of(class).due
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if err := s.write(b); err != nil {
+		return err
+	}
+	if was.due != is.due {
+		d.moved(was.due, is.due)
+	}
+	s.live.changed(was.entry.state, is.entry.state)
+	return nil
 }

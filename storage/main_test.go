@@ -1,8 +1,10 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -105,3 +107,39 @@ func wantValues(t testing.TB, s *Store, key ring.Key, want ...string) {
 }
 
 func testKey(i int) ring.Key { return ring.NewKey("b", fmt.Sprintf("key-%05d", i)) }
+
+// lossTold tells whether the store says that it has lost something: no class has its vote, and the operator can see why.
+func lossTold(t testing.TB, s *Store) bool {
+	t.Helper()
+	told, votes := s.Stats().Damage != "", 0
+	for p := range testPartitions {
+		for n := 1; n <= maxReplicas; n++ {
+			if s.Votes(ring.Class{Partition: p, N: n}) {
+				votes++
+			}
+		}
+	}
+	if told && votes > 0 || !told && votes < testPartitions*maxReplicas && !s.Restored() {
+		t.Fatalf("loss told: %v, %d classes vote", told, votes)
+	}
+	if err := s.Healthy(); err != nil {
+		t.Fatalf("a store that takes writes: %v", err)
+	}
+	return told
+}
+
+// brokenBy waits until the store says that it must be opened again.
+func brokenBy(t testing.TB, s *Store) *BrokenError {
+	t.Helper()
+	select {
+	case err := <-s.Broken():
+		var broken *BrokenError
+		if !errors.As(err, &broken) {
+			t.Fatalf("told %v, want a BrokenError", err)
+		}
+		return broken
+	case <-time.After(30 * time.Second):
+		t.Fatal("the store does not say that it is broken")
+	}
+	return nil
+}

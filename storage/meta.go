@@ -7,13 +7,12 @@ import (
 	"math/bits"
 
 	"github.com/syndtr/goleveldb/leveldb"
-	"github.com/syndtr/goleveldb/leveldb/opt"
 )
 
 // The store's own notes.
 const (
 	notePartitions = "partitions"
-	noteDamage     = "damage"
+	noteDamage     = "damage" // what an earlier build found lost: as noteUnsynced
 )
 
 func storeKey(name string) []byte { return append([]byte{spaceStore}, name...) }
@@ -57,16 +56,7 @@ func (s *Store) putNote(key, value []byte) error {
 	} else {
 		b.Put(key, bytes.Clone(value))
 	}
-	if err := s.disk.failed(); err != nil {
-		return err
-	}
-	if err := s.db.Write(&b, &opt.WriteOptions{Sync: true}); err != nil {
-		if failed := s.disk.failed(); failed != nil {
-			return failed
-		}
-		return fmt.Errorf("write database: %w", err)
-	}
-	return nil
+	return s.writeSynced(&b)
 }
 
 // SetPartitions tells the layout's number of partitions: a power of two up to 65536, the same for the life of the data
@@ -96,6 +86,15 @@ func (s *Store) settle(n int) error {
 		return ErrClosed
 	}
 	defer s.gate.leave()
+	if err := s.settleVotes(n); err != nil {
+		return err
+	}
+	if err := s.countHints(n); err != nil {
+		return err
+	}
+	if err := s.loadTrees(n); err != nil {
+		return err
+	}
 	if err := s.countKeys(n); err != nil {
 		return err
 	}

@@ -28,12 +28,13 @@ const (
 )
 
 // Open locks the data directory and opens the store in it; a missing directory is made. Close must be called when it is no longer
-// used. Errors wrap ErrLocked, ErrForeign or ErrCorrupt where they are of that kind, and leave the directory unlocked.
+// used. Errors wrap ErrLocked or ErrForeign where they are of that kind, and leave the directory unlocked. One that wraps ErrFull: a
+// damaged database is to be saved, and there is no room for that.
 //
-// Damage: goleveldb is opened so that it reports a damaged journal or manifest rather than to skip it. If it does, it is opened
-// once more, skipping, as a new incarnation. After an unclean stop that is the ordinary torn end of a journal; after a clean one,
-// or where files are missing, it is loss, and Healthy says so until ClearDamage. A database that cannot be opened even
-// so is left as it is: goleveldb's repair can drop or bring back records.
+// Damage: goleveldb is opened so that it reports a damaged journal or manifest rather than to skip it. A torn journal after an unclean
+// stop is what such a stop leaves, and it is opened once more without the end. After a clean stop that is loss. Where goleveldb cannot be
+// trusted with what is there, or damage was met before this start, the database is salvaged. After a loss, and where the directory is a
+// copy, the store starts as a new incarnation, and casts no votes until it has synced (Votes).
 func Open(cfg Config) (*Store, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -49,7 +50,8 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
-	s := &Store{cfg: cfg, log: cfg.Logger, dir: dir, gate: newGate(), stopping: make(chan struct{})}
+	s := &Store{cfg: cfg, log: cfg.Logger, dir: dir, gate: newGate()}
+	s.begin()
 	if err := s.open(handles); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store: %w", err), dir.close())
 	}
@@ -57,6 +59,113 @@ func Open(cfg Config) (*Store, error) {
 }
 
 func (s *Store) open(handles int) (err error) {
+	if s.cache, err = newObjectCache(s.cfg.CacheBytes); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.abandon(), s.cache.close())
+		}
+	}()
+	if err := s.openSpace(); err != nil {
+		return err
+	}
+	if err = s.openNoted(handles); isDamage(err) { // met on the way: now there is a reason to salvage
+		if err := s.dir.noteSalvage(err.Error()); err != nil {
+			return err
+		}
+		if err := s.abandon(); err != nil {
+			return err
+		}
+		s.begin()
+		err = s.openNoted(handles)
+	}
+	if err != nil {
+		return err
+	}
+	go s.sync.run()
+	s.watching.Go(s.watchSpace)
+	if s.space.level.Load() != roomForAll {
+		s.logSpace()
+	}
+	return nil
+}
+
+// openNoted opens the database as it is, or salvages it where there is a note that it must be.
+func (s *Store) openNoted(handles int) error {
+	var mark *cleanMark
+	if s.dir.known().Salvage == nil {
+		var interrupted bool
+		var err error
+		if mark, interrupted, err = s.dir.readClean(); err != nil {
+			return err
+		}
+		if err := s.openFiles(); err != nil {
+			return err
+		}
+		if err := s.openDatabase(mark, interrupted, handles); err != nil {
+			return err
+		}
+		// What was found is noted; from here on the journal is written to, and may be torn like any other.
+		if err := s.dir.dropClean(); err != nil {
+			return err
+		}
+	} else if err := s.salvage(handles); err != nil {
+		return err
+	}
+	if err := s.takeStock(mark); err != nil {
+		return err
+	}
+	if err := s.dir.noteOpened(); err != nil {
+		return err
+	}
+	partitions, err := s.read(storeKey(notePartitions))
+	if err != nil {
+		return fmt.Errorf("read partition count: %w", err)
+	}
+	if partitions == nil {
+		return nil
+	}
+	n, err := parsePartitions(partitions)
+	if err != nil {
+		return s.corruptNote(err)
+	}
+	return s.settle(n)
+}
+
+// begin makes the state of a store that is not open.
+func (s *Store) begin() {
+	s.stopping = make(chan struct{})
+	s.breakage.report = make(chan error, 1)
+	s.breakage.told.Store(false)
+	s.breakage.damaged.Store(false)
+	s.count.corrupt.Store(0)
+	s.partitions.Store(0)
+	s.votes.now.Store(nil)
+	s.hints.reset()
+	s.live.known.Store(false)
+	s.live.base.Store(0)
+	s.live.delta.Store(0)
+	s.lenient = false
+}
+
+// abandon stops what has begun since begin, and closes what was opened.
+func (s *Store) abandon() (err error) {
+	close(s.stopping)
+	s.background.Wait()
+	if s.db != nil {
+		err = wrap("close database", s.db.Close())
+		s.db = nil
+	}
+	if s.backend != nil {
+		err = errors.Join(err, wrap("close database files", s.backend.Close()))
+		s.backend = nil
+	}
+	return err
+}
+
+// openFiles opens what goleveldb writes to.
+func (s *Store) openFiles() error {
 	backend := s.cfg.Backend
 	if backend == nil {
 		path := filepath.Join(s.dir.path, databaseName)
@@ -70,117 +179,119 @@ func (s *Store) open(handles int) (err error) {
 		backend = fileDisk{files, path}
 		s.backend = backend
 	}
-	defer func() {
-		if err != nil && s.backend != nil {
-			err = errors.Join(err, s.backend.Close())
-		}
-	}()
 	s.disk = newDisk(backend)
+	s.disk.onFailure, s.disk.onCorrupt = s.broken, s.broken
 	s.sync = newSyncer(s.disk) // begins when the store is open
 	s.disk.onBacklog = s.sync.nudge
-	if s.cache, err = newObjectCache(s.cfg.CacheBytes); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.cache.close())
-		}
-	}()
 	if s.cfg.adjust != nil {
 		s.cfg.adjust(s.disk)
 	}
-
-	mark, err := s.dir.takeClean() // from here on this start counts as unclean
-	if err != nil {
-		return err
-	}
-	loss, err := s.openDatabase(mark, handles)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, s.db.Close())
-		}
-	}()
-	if err := s.incarnate(mark, loss); err != nil {
-		return err
-	}
-	if err := s.dir.noteDatabase(); err != nil {
-		return err
-	}
-	partitions, err := s.read(storeKey(notePartitions))
-	if err != nil {
-		return fmt.Errorf("read partition count: %w", err)
-	}
-	if partitions != nil {
-		n, size := binary.Uvarint(partitions)
-		if size <= 0 || n < 1 || n > 1<<16 {
-			return fmt.Errorf("%w: partition count %x", ErrCorrupt, partitions)
-		}
-		if err := s.settle(int(n)); err != nil {
-			return err
-		}
-	}
-	go s.sync.run()
 	return nil
 }
 
-// openDatabase opens goleveldb. loss says what is found lost that an unclean stop does not explain; "" = nothing.
-func (s *Store) openDatabase(mark *cleanMark, handles int) (loss string, err error) {
-	if err := s.clearUnborn(); err != nil {
-		return "", err
-	}
-	if loss, err = s.disk.missing(); err != nil {
-		return "", err
-	}
-	if _, err := s.disk.GetMeta(); s.dir.who.Database && errors.Is(err, fs.ErrNotExist) {
-		loss = "the database is gone"
-	}
-	if mark != nil && loss == "" {
-		files, err := s.disk.lasting()
-		if err != nil {
-			return "", err
-		}
-		if loss = mark.differs(files); loss != "" {
-			loss = "since the last stop: " + loss
-		}
-	}
-	if loss = cmp.Or(loss, s.dir.who.Loss); loss != "" {
-		if err := s.dir.noteLoss(loss); err != nil {
-			return "", err
-		}
-	}
-	options := &opt.Options{
+func (s *Store) options(handles int, strict opt.Strict) *opt.Options {
+	return &opt.Options{
 		WriteBuffer: s.cfg.WriteBuffer, BlockCacheCapacity: s.cfg.BlockCacheBytes, BlockCacheEvictRemoved: true,
 		Filter: filter.NewBloomFilter(10), WriteL0SlowdownTrigger: 16, WriteL0PauseTrigger: 24, DisableSeeksCompaction: true,
-		OpenFilesCacheCapacity: min(maxTables, handles/2), Strict: strictOpen,
+		OpenFilesCacheCapacity: min(maxTables, handles/2), Strict: strict,
 		DisableLargeBatchTransaction: true, // one way to disk for all records: the journal
 	}
-	s.db, err = leveldb.Open(s.disk, options)
-	if err == nil || !lderrors.IsCorrupted(err) {
-		return loss, wrap("open database", err)
+}
+
+// openDatabase opens goleveldb. What it finds lost is noted in node.json before anything is written to the database, and before the clean
+// mark is gone that shows it. An error that means damage says that the database must be salvaged.
+func (s *Store) openDatabase(mark *cleanMark, interrupted bool, handles int) error {
+	loss, wreck, err := s.inspect(mark)
+	if err != nil {
+		return err
 	}
-	strictErr := err
-	if mark != nil && loss == "" {
-		loss = strictErr.Error()
+	if wreck {
+		return fmt.Errorf("%w: %s", ErrCorrupt, loss)
+	}
+	if loss != "" {
 		if err := s.dir.noteLoss(loss); err != nil {
-			return "", err
+			return err
+		}
+	}
+	if err := s.clearUnborn(); err != nil {
+		return err
+	}
+	if err := s.dir.takeClean(); err != nil {
+		return err
+	}
+	s.db, err = leveldb.Open(s.disk, s.options(handles, strictOpen))
+	if err == nil {
+		return nil
+	}
+	s.db = nil
+	var damage *lderrors.ErrCorrupted
+	if !errors.As(err, &damage) {
+		return wrap("open database", err)
+	}
+	// A journal may end torn after an unclean stop, and a manifest too, which then is its last record. A start that was broken off writes no
+	// journal before goleveldb has opened.
+	afterClean := mark != nil || interrupted
+	if torn := damage.Fd.Type == storage.TypeJournal || damage.Fd.Type == storage.TypeManifest && !afterClean; !torn {
+		return wrap("open database", err)
+	}
+	if afterClean {
+		if err := s.dir.noteLoss(damage.Error()); err != nil {
+			return err
 		}
 	}
 	s.lenient = true
-	options.Strict = opt.DefaultStrict
-	if s.db, err = leveldb.Open(s.disk, options); err != nil {
-		if lderrors.IsCorrupted(err) {
-			err = fmt.Errorf("%w: %w; move the folder %s out of the data directory and leave the rest: the node then starts with an empty "+
-				"database, which the other nodes can fill", ErrCorrupt, err, databaseName)
+	if s.db, err = leveldb.Open(s.disk, s.options(handles, opt.DefaultStrict)); err != nil {
+		s.db = nil
+		return wrap("open database", err)
+	}
+	if s.dir.known().Loss == "" {
+		s.log.Info("database opened without the torn end that an unclean stop leaves", "err", damage, "dropped", strings.Join(s.disk.dropped(), "; "))
+	}
+	return nil
+}
+
+// inspect looks at the files before goleveldb does. loss says what is missing or damaged that an unclean stop does not explain, "" =
+// nothing; wreck that goleveldb would open short, or remove what it does not know, so that the database must be salvaged. Nothing is changed.
+func (s *Store) inspect(mark *cleanMark) (loss string, wreck bool, err error) {
+	who := s.dir.known()
+	_, err = s.disk.GetMeta()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		files, err := s.disk.List(storage.TypeJournal | storage.TypeTable)
+		if err != nil {
+			return "", false, fmt.Errorf("list files: %w", err)
 		}
-		return "", wrap("open database", err)
+		if len(files) > 0 {
+			return "the database's entry point is missing", true, nil
+		}
+		if who.Database || mark != nil {
+			loss = "the database is gone"
+		}
+		return cmp.Or(loss, who.Loss), false, nil
+	case err != nil && isDamage(err):
+		return err.Error(), true, nil
+	case err != nil:
+		return "", false, fmt.Errorf("find database: %w", err)
 	}
-	if loss == "" {
-		s.log.Info("database opened without the torn end that an unclean stop leaves", "err", strictErr, "dropped", strings.Join(s.disk.dropped(), "; "))
+	if loss, err = s.disk.missing(); err != nil && !isDamage(err) {
+		return "", false, err
+	} else if err != nil {
+		loss = err.Error()
 	}
-	return loss, nil
+	if loss != "" {
+		return loss, true, nil
+	}
+	if mark != nil {
+		files, err := s.disk.lasting()
+		if err != nil {
+			return "", false, err
+		}
+		what, manifest := mark.differs(files)
+		if what != "" {
+			return "since the last stop: " + what, manifest, nil
+		}
+	}
+	return who.Loss, false, nil
 }
 
 // clearUnborn removes what a crash has left of a database that was being made: a manifest that is not in use. goleveldb would
@@ -204,30 +315,37 @@ func (s *Store) clearUnborn() error {
 	return nil
 }
 
-// incarnate finds the actor of this run: the last one after a clean stop that nothing happened to since, else a new one. Found loss
-// is noted in the database, so that it stays known.
-func (s *Store) incarnate(mark *cleanMark, loss string) error {
-	s.unclean = mark == nil
-	if noted, err := s.read(storeKey(noteDamage)); err != nil {
-		return fmt.Errorf("read damage note: %w", err)
-	} else if noted != nil {
-		what := string(noted)
-		s.damage.Store(&what)
+// takeStock reads the store's own notes, once goleveldb is open, and makes what this start has found durable in the database: then
+// node.json need not know it any longer. mark is the clean mark that was found.
+func (s *Store) takeStock(mark *cleanMark) error {
+	if err := s.loadVotes(); err != nil {
+		return err
 	}
-	if loss != "" {
-		s.log.Error("data was lost while the store was stopped; it starts as a new incarnation with what is left", "found", loss, "dropped", strings.Join(s.disk.dropped(), "; "))
-		if err := s.putNote(storeKey(noteDamage), []byte(loss)); err != nil {
-			return fmt.Errorf("note damage: %w", err)
-		}
-		if err := s.disk.syncJournals(); err != nil {
-			return fmt.Errorf("note damage: %w", err)
-		}
-		if err := s.dir.noteLoss(""); err != nil {
+	who := s.dir.known()
+	loss := who.Loss
+	if who.Salvage != nil {
+		loss = salvagedFrom(who.Salvage)
+	}
+	switch {
+	case loss != "":
+		s.log.Error("data was lost: the store starts as a new incarnation with what is left, and casts no read votes until it has synced with the other owners",
+			"found", loss, "dropped", strings.Join(s.disk.dropped(), "; "))
+		if err := s.distrustAll(loss, false); err != nil {
 			return err
 		}
-		s.damage.Store(&loss)
+	case who.Copied:
+		s.log.Warn("the data directory is a copy: the store starts as a new incarnation, and casts no read votes until it has synced with the other owners")
+		if err := s.distrustAll("the data directory is a copy of an older state", true); err != nil {
+			return err
+		}
 	}
-	if mark != nil && loss == "" && !s.lenient {
+	s.unclean = mark == nil || mark.copied
+	return s.incarnate(mark, !s.unclean && loss == "" && !who.Copied && !s.lenient)
+}
+
+// incarnate finds the actor of this run: the last one after a clean stop that nothing happened to since, else a new one.
+func (s *Store) incarnate(mark *cleanMark, again bool) error {
+	if again {
 		if a, ok := mark.actor(); ok {
 			s.incarnation = a
 			return nil
@@ -236,7 +354,7 @@ func (s *Store) incarnate(mark *cleanMark, loss string) error {
 	if plant.On(plant.ReusedDot) {
 		return s.incarnateAgain()
 	}
-	for s.incarnation == 0 {
+	for s.incarnation = 0; s.incarnation == 0; {
 		var b [8]byte
 		rand.Read(b[:]) // never fails
 		s.incarnation = vclock.Actor(binary.BigEndian.Uint64(b[:]))
@@ -254,6 +372,7 @@ func (s *Store) Close() error {
 	}
 	close(s.stopping)
 	s.background.Wait()
+	s.watching.Wait()
 	s.sync.stop()
 	err := s.disk.syncJournals()
 	if cerr := s.db.Close(); err == nil {
@@ -262,7 +381,7 @@ func (s *Store) Close() error {
 	if err == nil {
 		err = s.disk.failed()
 	}
-	if err == nil && s.count.corrupt.Load() == 0 {
+	if err == nil && s.count.corrupt.Load() == 0 && !s.breakage.damaged.Load() {
 		var files map[string]int64
 		if files, err = s.disk.lasting(); err == nil {
 			err = s.dir.leaveClean(s.incarnation, files)

@@ -30,18 +30,3 @@ func (s *Store) incarnateAgain() error {
 	}
 	return nil
 }
-
-// drop removes an object with its index entry, and caches that it is not there. The caller holds the stripe.
-func (s *Store) drop(st *stripe, w *scratch, key ring.Key, old vclock.State) error {
-	w.batch.Reset()
-	w.batch.Delete(w.key)
-	w.index = appendIndexKey(w.index[:0], partitionOf(key.Token, int(s.partitions.Load())), key.Bucket, key.Name)
-	w.batch.Delete(w.index)
-	if err := s.write(&w.batch); err != nil {
-		return err
-	}
-	s.cache.set(w.key, absent)
-	st.generation.Add(1)
-	s.live.changed(old, vclock.Absent)
-	return nil
-}

@@ -10,6 +10,7 @@ import (
 // counters are the store's own. All only grow.
 type counters struct {
 	gets, hits, merges, unchanged, updates, syncs, corrupt atomic.Uint64
+	wrongLeaves, late, purged, forgotten                   atomic.Uint64
 }
 
 // syncBounds are the upper bounds of the histogram's buckets; one more takes what is above.
@@ -67,7 +68,7 @@ type Stats struct {
 	CorruptObjects    uint64 // reads that met damage
 	JournalSyncs      Histogram
 	OtherSyncs        Histogram // tables, manifests and the directory
-	LiveKeys          int64     // keys with at least one value
+	LiveKeys          int64     // keys with at least one value; those whose values have expired count until they are collected
 	LiveKeysKnown     bool      // false until they have been counted after the start
 	DiskBytes         int64     // tables and journals
 	CacheBytes        uint64    // memory that the object cache has touched, with its index; Config.CacheBytes at most
@@ -83,7 +84,17 @@ type Stats struct {
 	CompactionTime    time.Duration
 	UncleanStart      bool   // no clean stop came before this start
 	LenientStart      bool   // damaged records were dropped at this start
-	Damage            string // what was found lost; "" = nothing
+	Damage            string // what was found lost and has not been brought back; "" = nothing
+	Unsynced          int    // classes without a vote; -1 = all, of a number that is not known yet
+	Restored          bool   // they have none because the data are a copy, and not because of a loss
+	FreeBytes         int64  // of the volume; 0 where it cannot be told
+	TotalBytes        int64  // of the volume; 0 where it cannot be told
+	ReserveBytes      int64  // client writes are refused where less is free
+	Full              bool   // they are refused
+	UnsoundPartitions int    // whose Merkle trees are being computed
+	WrongLeaves       uint64 // leaves that were not what their objects say
+	LateVersions      uint64 // versions that came after they had been collected
+	Purged, Forgotten uint64 // objects that were collected; and that were dropped because another owner had collected them
 }
 
 // Stats takes a snapshot. It is cheap: no disk is read.
@@ -95,9 +106,15 @@ func (s *Store) Stats() Stats {
 		DiskBytes: s.disk.journalBytes(), UncleanStart: s.unclean, LenientStart: s.lenient,
 	}
 	out.LiveKeys, out.LiveKeysKnown = s.live.get()
-	if what := s.damage.Load(); what != nil {
-		out.Damage = *what
+	out.UnsoundPartitions, out.WrongLeaves, out.LateVersions = s.unsound(), s.count.wrongLeaves.Load(), s.count.late.Load()
+	out.Purged, out.Forgotten = s.count.purged.Load(), s.count.forgotten.Load()
+	if u := s.votes.now.Load(); u != nil {
+		if out.Unsynced, out.Restored = u.classes(), u.restored; !u.restored {
+			out.Damage = u.why
+		}
 	}
+	out.FreeBytes, out.TotalBytes, out.ReserveBytes = s.space.figures()
+	out.Full = s.space.client() != nil
 	out.CacheBytes, out.CacheEntries = s.cache.usage()
 	if !s.gate.enter() {
 		return out

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	lderrors "github.com/syndtr/goleveldb/leveldb/errors"
+	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
 	"github.com/rondodb/rondo/internal/plant"
@@ -21,7 +23,6 @@ import (
 var (
 	ErrClosed     = errors.New("store is closed")
 	ErrCorrupt    = errors.New("stored data is damaged")                // what was asked for is there but cannot be trusted
-	ErrDamaged    = errors.New("store opened with less than it held")   // Healthy, until ClearDamage
 	ErrLocked     = errors.New("data directory is in use")              // by another process, or twice by this one
 	ErrForeign    = errors.New("not a data directory that can be used") // unknown format, or somebody else's files
 	ErrPartitions = errors.New("partition count")                       // not set yet, or different from before
@@ -34,13 +35,21 @@ type Config struct {
 	CacheBytes      int64        // object cache with its index, outside of the Go heap; default 128 MiB, raised to 1 MiB at least, negative = none
 	BlockCacheBytes int          // default 32 MiB
 	WriteBuffer     int          // bytes of a memory table; default 32 MiB; up to three are held
+	Reserve         int64        // bytes of the volume that client writes leave free (ErrFull); default 2*WriteBuffer and 5 % of the volume, but at most a quarter of it
+	HintLimit       int64        // bytes of hints for one node (ErrHintLimit); default 1 GiB, but at most a tenth of the volume
 	// LastWriteWins tells which buckets keep only the newest sibling. It is called for every write and must be fast; nil =
 	// none.
 	LastWriteWins func(bucket string) bool
+	// Replicas is the replica count of a bucket, 1 to 7: with the partition it makes the class of an object. Anything else says that it is
+	// not known now, and what it was last goes on. It is called for every write and must be fast; nil = always 3.
+	Replicas func(bucket string) int
+	Now      func() time.Time // the wall clock, for what expires; nil = time.Now
 	// Backend replaces the files in Dir/db, for tests. The caller closes it.
 	Backend storage.Storage
 
-	adjust func(*disk) // tests plant faults here
+	adjust  func(*disk)                           // tests plant faults here
+	room    func() (free, total int64, err error) // tests say here how much room there is
+	noTrees bool                                  // to measure what trees cost
 }
 
 func (c *Config) validate() error {
@@ -52,6 +61,12 @@ func (c *Config) validate() error {
 	}
 	if c.LastWriteWins == nil {
 		c.LastWriteWins = func(string) bool { return false }
+	}
+	if c.Replicas == nil {
+		c.Replicas = func(string) int { return usualReplicas }
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	switch {
 	case c.CacheBytes == 0:
@@ -67,15 +82,15 @@ func (c *Config) validate() error {
 	if c.WriteBuffer == 0 {
 		c.WriteBuffer = 32 << 20
 	}
-	if c.BlockCacheBytes < 0 || c.WriteBuffer < 0 {
-		return fmt.Errorf("negative size: block cache %d, write buffer %d", c.BlockCacheBytes, c.WriteBuffer)
+	if c.BlockCacheBytes < 0 || c.WriteBuffer < 0 || c.Reserve < 0 || c.HintLimit < 0 {
+		return fmt.Errorf("negative size: block cache %d, write buffer %d, reserve %d, hints %d", c.BlockCacheBytes, c.WriteBuffer, c.Reserve, c.HintLimit)
 	}
 	return nil
 }
 
 const stripes = 4096
 
-// stripe serialises the writes of the keys whose tokens fall on it.
+// stripe serialises the writes of the keys whose leaves fall on it: all keys of a leaf have one stripe.
 type stripe struct {
 	sync.Mutex
 	generation atomic.Uint64 // of the writes that have ended; see objectCache
@@ -101,10 +116,21 @@ type Store struct {
 	unclean     bool         // this start found no clean stop
 	lenient     bool         // goleveldb refused a strict open
 	partitions  atomic.Int64 // 0 = not set yet
-	damage      atomic.Pointer[string]
+
+	votes    votes
+	breakage breakage
+	space    space
+	hints    hints
+
+	trees      *merkleTrees // nil as long as partitions is 0
+	generation generation   // of the trees
+	filing     filing
+	marking    sync.Mutex // one change of marks at a time
+	floor      floor
 
 	live       liveKeys
-	background sync.WaitGroup
+	background sync.WaitGroup // what ends by itself
+	watching   sync.WaitGroup // what does not
 	stopping   chan struct{}
 }
 
@@ -167,11 +193,13 @@ func (s *Store) read(k []byte) ([]byte, error) {
 
 // readFailed makes an error of a goleveldb read into one of this package.
 func (s *Store) readFailed(err error) error {
-	if lderrors.IsCorrupted(err) {
-		s.count.corrupt.Add(1)
-		return fmt.Errorf("read database: %w: %w", ErrCorrupt, err)
+	if !lderrors.IsCorrupted(err) {
+		return fmt.Errorf("read database: %w", err)
 	}
-	return fmt.Errorf("read database: %w", err)
+	s.count.corrupt.Add(1)
+	err = fmt.Errorf("read database: %w: %w", ErrCorrupt, err)
+	s.broken(err)
+	return err
 }
 
 // corrupt counts a damaged object and says which one it is.
@@ -180,14 +208,23 @@ func (s *Store) corrupt(key ring.Key, err error) error {
 	if !errors.Is(err, ErrCorrupt) {
 		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
-	return fmt.Errorf("read object %q of bucket %q: %w", key.Name, key.Bucket, err)
+	err = fmt.Errorf("read object %q of bucket %q: %w", key.Name, key.Bucket, err)
+	s.broken(err)
+	return err
 }
 
 // write hands a batch to the kernel. A failure that goleveldb will not get over is kept.
-func (s *Store) write(b *leveldb.Batch) error {
+func (s *Store) write(b *leveldb.Batch) error { return s.writeWith(b, nil) }
+
+// writeSynced writes a batch that is on disk when it returns.
+func (s *Store) writeSynced(b *leveldb.Batch) error {
+	return s.writeWith(b, &opt.WriteOptions{Sync: true})
+}
+
+func (s *Store) writeWith(b *leveldb.Batch, options *opt.WriteOptions) error {
 	err := s.disk.failed()
 	if err == nil {
-		if err = s.db.Write(b, nil); err == nil {
+		if err = s.db.Write(b, options); err == nil {
 			return nil
 		}
 		if failed := s.disk.failed(); failed != nil {
@@ -200,9 +237,9 @@ func (s *Store) write(b *leveldb.Batch) error {
 }
 
 // stripe is the lock of a key.
-func (s *Store) stripe(key ring.Key) *stripe { return &s.stripes[key.Token%stripes] }
+func (s *Store) stripe(key ring.Key) *stripe { return s.stripeOf(ring.Leaf(key.Token)) }
 
-// Sync calls done once, from any goroutine, when everything that Merge, Update and PutHint had returned from before the call
+// Sync calls done once, from any goroutine, when everything that Merge, Update and Hint had returned from before the call
 // is on disk, or with the error. done must not block.
 func (s *Store) Sync(done func(error)) {
 	s.count.syncs.Add(1)
@@ -219,28 +256,13 @@ func (s *Store) Sync(done func(error)) {
 	}
 }
 
-// Healthy is nil while the store can be trusted. An error that wraps ErrFailed: writes are refused until the store is opened
-// again. One that wraps ErrStalled: they are refused until the disk moves. One that wraps ErrDamaged: it opened with less than it held when it was stopped, and answers for what is left.
+// Healthy is nil while the store takes writes. An error that wraps ErrFailed: they are refused until the store is opened again. One that
+// wraps ErrStalled: they are refused until the disk moves. What the store may say about what it holds is another matter: Votes.
 func (s *Store) Healthy() error {
 	if err := s.disk.failed(); err != nil {
 		return err
 	}
-	if err := s.disk.stalled(); err != nil {
-		return err
-	}
-	if what := s.damage.Load(); what != nil && !plant.On(plant.AmnesiacVotes) {
-		return fmt.Errorf("%w: %s", ErrDamaged, *what)
-	}
-	return nil
-}
-
-// ClearDamage says that what the store had lost has been brought back. It is on disk when it returns.
-func (s *Store) ClearDamage() error {
-	if err := s.putSynced(storeKey(noteDamage), nil); err != nil {
-		return fmt.Errorf("clear damage: %w", err)
-	}
-	s.damage.Store(nil)
-	return nil
+	return s.disk.stalled()
 }
 
 func formatActor(a vclock.Actor) string {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"math"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -241,53 +240,6 @@ func TestPartitionOfIsTheTopBits(t *testing.T) {
 	}
 }
 
-func TestHints(t *testing.T) {
-	s := mustOpen(t, Config{Dir: t.TempDir()})
-	defer mustClose(t, s)
-	a, b := ring.NodeID(strings.Repeat("a", 32)), ring.NodeID(strings.Repeat("b", 32))
-	k := ring.NewKey("b", "k\x00\xff")
-	for _, h := range []struct {
-		target ring.NodeID
-		object []byte
-	}{{a, object(1, 1, "one")}, {a, object(2, 2, "two")}, {b, object(1, 1, "one")}} {
-		if err := s.PutHint(h.target, k, h.object); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var digest uint64
-	hints := func(target ring.NodeID) (out []string) {
-		t.Helper()
-		err := s.Hints(target, func(key ring.Key, object []byte, d uint64) bool {
-			if key != k {
-				t.Errorf("hint for %q, want %q", key.Name, k.Name)
-			}
-			digest = d
-			out = append(out, values(t, object)...)
-			return true
-		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out
-	}
-	if got := hints(b); !slices.Equal(got, []string{"one"}) {
-		t.Fatalf("b is to get %q", got)
-	}
-	if got := hints(a); !slices.Equal(got, []string{"two", "one"}) {
-		t.Fatalf("a is to get %q, want both", got)
-	}
-	stats, err := s.HintStats()
-	if err != nil || len(stats) != 2 || stats[0].Target != a || stats[0].Count != 1 || stats[0].Bytes == 0 || stats[0].OldestUnixNano == 0 {
-		t.Fatalf("hint statistics %+v, %v", stats, err)
-	}
-	if err := s.DropHint(a, k, digest+1); err != nil || len(hints(a)) != 2 {
-		t.Fatalf("a hint that has changed was dropped (%v)", err)
-	}
-	if err := s.DropHint(a, k, digest); err != nil || len(hints(a)) != 0 || len(hints(b)) != 1 {
-		t.Fatalf("the wrong hints are left (%v)", err)
-	}
-}
-
 func TestClosedStoreRefusesEverything(t *testing.T) {
 	s := mustOpen(t, Config{Dir: t.TempDir()})
 	mustPut(t, s, testKey(1), "v")
@@ -295,7 +247,7 @@ func TestClosedStoreRefusesEverything(t *testing.T) {
 	_, _, getErr := s.Get(testKey(1))
 	_, _, updateErr := s.Update(testKey(1), nil)
 	_, metaErr := s.GetMeta("x")
-	_, hintErr := s.HintStats()
+	_, _, hintErr := s.HintFor(testKey(1))
 	for what, err := range map[string]error{
 		"get": getErr, "update": updateErr, "merge": s.Merge(testKey(1), nil), "sync": wait(s), "meta": metaErr, "hints": hintErr,
 		"list": s.List("b", "", nil, 0, "", nil), "scan": s.Scan(0, 1, nil), "put meta": s.PutMeta("x", nil), "close": s.Close(),

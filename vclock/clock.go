@@ -137,6 +137,14 @@ func (c Clock) With(d Dot) Clock {
 	return normalise(c.vector, append(slices.Clone(c.cloud), d))
 }
 
+// Seen returns the clock with d and every earlier dot of its actor added.
+func (c Clock) Seen(d Dot) Clock {
+	if c.base(d.Actor) >= d.Counter {
+		return c
+	}
+	return c.Join(Clock{vector: []Dot{d}})
+}
+
 // Join is the union of both clocks. It is commutative, associative and idempotent. It allocates only where neither
 // covers the other.
 func (c Clock) Join(o Clock) Clock {

@@ -117,6 +117,13 @@ func TestClockAgainstPlainSets(t *testing.T) {
 				if got, want := a.Contains(dot(actor, n)), m[dot(actor, n)]; got != want {
 					t.Fatalf("Contains(%d:%d) of %+v: got %v, want %v", actor, n, a, got, want)
 				}
+				upTo := dotSet{}
+				for i := range n {
+					upTo[dot(actor, i+1)] = true
+				}
+				if got, want := a.Seen(dot(actor, n)), m.union(upTo).clock(drawn(t)); !got.Equal(want) {
+					t.Fatalf("Seen(%d:%d) of %+v: got %+v, want %+v", actor, n, a, got, want)
+				}
 			}
 		}
 	})

@@ -17,6 +17,9 @@ type Sibling struct {
 	Value       []byte // the bytes as they were sent; may alias the buffer it was decoded from
 }
 
+// Expired tells whether the version has ended by now (nanoseconds since 1970). From then on readers take it for a tombstone.
+func (s *Sibling) Expired(now uint64) bool { return s.Expiry != 0 && now >= s.Expiry }
+
 // compareNewest orders siblings newest first: by time, then by dot, so that every node shows one order.
 func compareNewest(a, b Sibling) int {
 	if c := cmp.Compare(b.Time, a.Time); c != 0 {
@@ -53,11 +56,14 @@ func (s State) String() string {
 // Empty tells whether the key was never written, as far as this object knows.
 func (o Object) Empty() bool { return o.Clock.Empty() && len(o.Siblings) == 0 }
 
-// State tells which kinds of siblings the object holds.
-func (o Object) State() State {
+// State tells which kinds of siblings the object holds, expired or not.
+func (o Object) State() State { return o.StateAt(0) }
+
+// StateAt is the state at a time (nanoseconds since 1970): a value that has expired by then counts as a tombstone.
+func (o Object) StateAt(now uint64) State {
 	live, dead := false, false
 	for i := range o.Siblings {
-		if o.Siblings[i].Tombstone {
+		if o.Siblings[i].Tombstone || o.Siblings[i].Expired(now) {
 			dead = true
 		} else {
 			live = true
@@ -72,6 +78,19 @@ func (o Object) State() State {
 		return Deleted
 	}
 	return Absent
+}
+
+// Collectable tells whether the object needs nothing more but time to be worth nothing: each sibling is a tombstone, or a value that
+// expires. at is the hybrid time from which that is so; whoever knows that all versions up to it are everywhere may drop the object.
+func (o Object) Collectable() (at uint64, ok bool) {
+	for i := range o.Siblings {
+		s := &o.Siblings[i]
+		if !s.Tombstone && s.Expiry == 0 {
+			return 0, false
+		}
+		at = max(at, s.Time, s.Expiry)
+	}
+	return at, len(o.Siblings) > 0
 }
 
 // Values counts the siblings that are not tombstones: what a reader is shown.

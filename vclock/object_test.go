@@ -126,6 +126,45 @@ func TestState(t *testing.T) {
 	}
 }
 
+func TestExpiry(t *testing.T) {
+	expires := func(time, expiry uint64) Sibling { return Sibling{Time: time, Expiry: expiry, Value: []byte("x")} }
+	object := func(siblings ...Sibling) Object {
+		var o Object
+		for i, s := range siblings {
+			one, _ := Object{}.Put(Actor(i+1), Clock{}, s)
+			o = Merge(o, one)
+		}
+		return o
+	}
+	tests := []struct {
+		name   string
+		object Object
+		states map[uint64]State
+		at     uint64 // collectable from, 0 = never
+	}{
+		{"never written", Object{}, map[uint64]State{0: Absent, 99: Absent}, 0},
+		{"value", object(value(5, "x")), map[uint64]State{0: Live, 99: Live}, 0},
+		{"tombstone", object(tombstone(5)), map[uint64]State{0: Deleted, 99: Deleted}, 5},
+		{"value that expires", object(expires(5, 9)), map[uint64]State{8: Live, 9: Deleted, 10: Deleted}, 9},
+		{"expired when it was written", object(expires(5, 3)), map[uint64]State{2: Live, 3: Deleted}, 5},
+		{"two that expire", object(expires(5, 9), expires(6, 7)), map[uint64]State{6: Live, 7: Mixed, 8: Mixed, 9: Deleted}, 9},
+		{"one that expires", object(expires(5, 9), value(6, "y")), map[uint64]State{8: Live, 9: Mixed, 99: Mixed}, 0},
+		{"tombstone beside one that expires", object(expires(5, 9), tombstone(12)), map[uint64]State{8: Mixed, 9: Deleted}, 12},
+		{"tombstone beside a value", object(value(5, "y"), tombstone(12)), map[uint64]State{99: Mixed}, 0},
+		{"a clock alone", Object{Clock: clockOf(dot(1, 1))}, map[uint64]State{0: Deleted}, 0},
+	}
+	for _, tt := range tests {
+		for now, want := range tt.states {
+			if got := tt.object.StateAt(now); got != want {
+				t.Errorf("%s, at %d: got %v, want %v", tt.name, now, got, want)
+			}
+		}
+		if got, ok := tt.object.Collectable(); got != tt.at || ok != (tt.at > 0) {
+			t.Errorf("%s: collectable from %d (%v), want %d", tt.name, got, ok, tt.at)
+		}
+	}
+}
+
 // Merging what is known already is free: reads of replicas that agree, and messages that come twice.
 func TestMergeOfKnownStatesDoesNotAllocate(t *testing.T) {
 	old, _ := Object{}.Put(1, Clock{}, value(1, "x"))

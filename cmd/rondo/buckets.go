@@ -17,10 +17,10 @@ func newBucketsCommand(s *session) *cobra.Command {
 		Use:   "buckets",
 		Short: "Look at and change the settings of buckets",
 		Long: `Look at and change the settings of buckets: how many replicas (n), what a read and a write must reach by default (r, w, dw), and what
-becomes of concurrent writes (resolve: "siblings" keeps them, "lww" lets the last writer win). A bucket needs no creating; without
-settings of its own it has the defaults.`,
+becomes of concurrent writes (resolve: "siblings" keeps them, "lww" lets the last writer win), how long values live (ttl), and whether
+stand-ins may count for owners that are down (sloppy). A bucket needs no creating; without settings of its own it has the defaults.`,
 		Example: `  rondo buckets
-  rondo buckets set sessions --resolve lww --w one
+  rondo buckets set sessions --resolve lww --w one --ttl 24h
   rondo buckets get sessions`,
 		Args: cobra.NoArgs,
 		RunE: list,
@@ -57,7 +57,7 @@ func (s *session) listBuckets(cmd *cobra.Command, output string) error {
 		return s.print(line(raw))
 	}
 	if len(list) == 0 {
-		return s.print("No bucket has settings of its own: all have n=3, r, w and dw quorum, resolve siblings.\n")
+		return s.print("No bucket has settings of its own: all have n=3, r, w and dw quorum, resolve siblings, values that never expire.\n")
 	}
 	slices.SortFunc(list, func(a, b client.NamedBucket) int { return strings.Compare(a.Name, b.Name) })
 	return s.print(bucketTable(list...))
@@ -66,9 +66,18 @@ func (s *session) listBuckets(cmd *cobra.Command, output string) error {
 func bucketTable(list ...client.NamedBucket) string {
 	var rows [][]string
 	for _, b := range list {
-		rows = append(rows, []string{b.Name, strconv.Itoa(b.N), string(b.R), string(b.W), string(b.DW), strconv.FormatBool(b.Sloppy), b.Resolve})
+		rows = append(rows, []string{b.Name, strconv.Itoa(b.N), string(b.R), string(b.W), string(b.DW), strconv.FormatBool(b.Sloppy), b.Resolve, ttlText(b.TTL)})
 	}
-	return table([]string{"BUCKET", "N", "R", "W", "DW", "SLOPPY", "RESOLVE"}, rows)
+	return table([]string{"BUCKET", "N", "R", "W", "DW", "SLOPPY", "RESOLVE", "TTL"}, rows)
+}
+
+// ttlText is how long values live.
+func ttlText(ttl string) string {
+	switch ttl {
+	case "", "0", "0s":
+		return "-"
+	}
+	return ttl
 }
 
 func (s *session) bucketGet(output *string) *cobra.Command {
@@ -97,16 +106,19 @@ func (s *session) bucketGet(output *string) *cobra.Command {
 
 func (s *session) bucketSet(output *string) *cobra.Command {
 	var (
-		n              int
-		r, w, dw, rule string
-		sloppy         bool
+		n         int
+		r, w, dw  string
+		rule, ttl string
+		sloppy    bool
 	)
 	cmd := &cobra.Command{
 		Use: "set BUCKET", Short: "Change the settings of a bucket",
 		Long: `Change the settings of a bucket. What no flag names stays as it is. A change is on every live node within two seconds. n cannot be
 changed once the bucket holds a key.`,
-		Example: "  rondo buckets set sessions --resolve lww --w one --dw 0",
-		Args:    cobra.ExactArgs(1),
+		Example: `  rondo buckets set sessions --resolve lww --w one --dw 0
+  rondo buckets set sessions --ttl 24h
+  rondo buckets set carts --sloppy`,
+		Args: cobra.ExactArgs(1),
 	}
 	cmd.Flags().SortFlags = false
 	cmd.Flags().IntVar(&n, "n", 3, "replicas of each key, 1 to 7")
@@ -114,7 +126,8 @@ changed once the bucket holds a key.`,
 	cmd.Flags().StringVar(&w, "w", "quorum", "`COUNT` of replicas that must acknowledge a write")
 	cmd.Flags().StringVar(&dw, "dw", "quorum", "`COUNT` of replicas that must have a write synced to disk: 0 to w")
 	cmd.Flags().StringVar(&rule, "resolve", "siblings", "`RULE` for concurrent writes: siblings or lww")
-	cmd.Flags().BoolVar(&sloppy, "sloppy", false, "let stand-ins count where owners cannot be reached")
+	cmd.Flags().BoolVar(&sloppy, "sloppy", false, "let stand-ins count for owners that are down")
+	cmd.Flags().StringVar(&ttl, "ttl", "0", "`TIME` that values live which do not say so themselves, such as 24h, at least 1s; 0: for ever. Values keep what they got when they were written")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := checkTableOrJSON(*output); err != nil {
 			return err
@@ -141,8 +154,9 @@ changed once the bucket holds a key.`,
 		change("dw", func() { settings.DW = client.Text(dw) })
 		change("resolve", func() { settings.Resolve = rule })
 		change("sloppy", func() { settings.Sloppy = sloppy })
+		change("ttl", func() { settings.TTL = ttl })
 		if !changed {
-			return usageError{fmt.Errorf("nothing to change: give at least one of --n, --r, --w, --dw, --resolve, --sloppy")}
+			return usageError{fmt.Errorf("nothing to change: give at least one of --n, --r, --w, --dw, --resolve, --sloppy, --ttl")}
 		}
 		if !cmd.Flags().Changed("dw") && countOf(settings.DW, settings.N) > countOf(settings.W, settings.N) {
 			settings.DW = "" // the node lowers it to w

@@ -61,6 +61,7 @@ func TestExitCodes(t *testing.T) {
 		{503, "overloaded", exitUnavailable, "try again"},
 		{503, "not_ready", exitUnavailable, "health --ready"},
 		{504, "quorum_timeout", exitUnavailable, "--timeout"},
+		{507, "insufficient_storage", exitUnavailable, "rondo status --all"},
 		{500, "internal", exitFailure, "log"},
 		{404, "", exitFailure, "is that a Rondo node"},
 	} {
@@ -81,7 +82,7 @@ func TestVersion(t *testing.T) {
 
 // TestHelpHasExamples walks all commands.
 func TestHelpHasExamples(t *testing.T) {
-	for _, args := range []string{"put", "get", "delete", "list", "buckets", "buckets set", "buckets get", "buckets delete", "buckets list", "status", "ring", "explain", "import", "export", "bench", "verify", "dev", "health", "version"} {
+	for _, args := range []string{"put", "get", "delete", "list", "buckets", "buckets set", "buckets get", "buckets delete", "buckets list", "status", "ring", "repair", "hints", "hints list", "hints pause", "hints resume", "tombstones", "explain", "import", "export", "bench", "verify", "dev", "health", "version"} {
 		stdout, _, code := rondo(t, newFake(t), "", append(strings.Fields(args), "--help")...)
 		if code != 0 || !strings.Contains(stdout, "Examples:\n  ") {
 			t.Errorf("%s --help: got exit %d:\n%s", args, code, stdout)

@@ -63,7 +63,7 @@ func exitCode(err error) int {
 			return exitUsage
 		case problem.Code == client.CodeKeyNotFound:
 			return exitNotFound
-		case problem.Status == http.StatusServiceUnavailable || problem.Status == http.StatusGatewayTimeout:
+		case problem.Status == http.StatusServiceUnavailable, problem.Status == http.StatusGatewayTimeout, problem.Status == http.StatusInsufficientStorage:
 			return exitUnavailable
 		}
 		return exitFailure
@@ -136,6 +136,8 @@ func nextStep(cmd *cobra.Command, err error) string {
 			return "some replica may have it: read the key, or send the same bytes again"
 		}
 		return "try again with a longer --timeout, or --consistency one; rondo status shows what is slow or down"
+	case client.CodeInsufficientStorage:
+		return "free space on the disks; rondo status --all shows how much each node has"
 	case client.CodeOverloaded:
 		if problem.RetryAfter > 0 {
 			return fmt.Sprintf("try again in %v", problem.RetryAfter)

@@ -43,7 +43,7 @@ func newExportCommand(s *session) *cobra.Command {
 
 The bytes of JSON values stand in the line as they are stored: {"key":"k","content_type":"application/json","value":…}. Text stands as a string;
 other bytes, and JSON with line breaks in it, as "base64". A key that is not UTF-8 stands as {"base64":"…"}. A key with siblings has "values":[…],
-newest first. Deleted keys are not in it. With --values-only each line is the bytes of one value, which must be JSON without line breaks.
+newest first. A value that expires says when ("expires"); import keeps that. Deleted keys are not in it. With --values-only each line is the bytes of one value, which must be JSON without line breaks.
 
 The file gets its name only when it is complete. Writes that happen meanwhile may or may not be in it.`,
 		Example: `  rondo export packages packages.ndjson
@@ -256,6 +256,10 @@ func appendLine(b []byte, key string, values []client.Value) []byte {
 func appendVersion(b []byte, v client.Value) []byte {
 	b = append(b, `"content_type":`...)
 	b = client.AppendString(b, v.ContentType)
+	if !v.Expires.IsZero() {
+		b = append(b, `,"expires":"`...)
+		b = append(v.Expires.UTC().AppendFormat(b, time.RFC3339Nano), '"')
+	}
 	switch {
 	case client.IsJSON(v.ContentType) && !bytes.ContainsAny(v.Data, "\r\n") && json.Valid(v.Data):
 		return append(append(b, `,"value":`...), v.Data...)

@@ -63,7 +63,7 @@ func TestExportWalksAllPages(t *testing.T) {
 		if i%500 == 0 {
 			data = []byte(`"` + strings.Repeat("x", 3<<20) + `"`)
 		}
-		f.keys["b"][fmt.Sprintf("k%04d", i)] = &stored{versions: []version{{1, "application/json", data}}}
+		f.keys["b"][fmt.Sprintf("k%04d", i)] = &stored{versions: []version{{id: 1, contentType: "application/json", data: data}}}
 	}
 	calls := 0
 	f.refuse = func(*http.Request) (int, string) {

@@ -42,6 +42,7 @@ type version struct {
 	id          int
 	contentType string
 	data        []byte
+	expires     string // its member in answers
 }
 
 func newFake(t *testing.T) *fake {
@@ -86,6 +87,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Write(b)
 	case strings.HasPrefix(path, "/v1/buckets/"):
 		f.bucket(w, r, path[len("/v1/buckets/"):], body)
+	case f.pages[r.Method+" "+r.URL.RequestURI()] != "":
+		io.WriteString(w, f.pages[r.Method+" "+r.URL.RequestURI()])
 	case f.pages[path] != "":
 		io.WriteString(w, f.pages[path])
 	default:
@@ -138,10 +141,15 @@ func (f *fake) key(w http.ResponseWriter, r *http.Request, bucket, key string, b
 	if o == nil {
 		o = &stored{}
 	}
+	if r.URL.Query().Get("ttl") == "1ms" {
+		problem(w, 400, "invalid_argument", "ttl is too short", "")
+		return
+	}
 	if r.Method == "GET" {
 		f.get(w, r, bucket, key, o)
 		return
 	}
+	about := ""
 	switch {
 	case sent == "":
 		o.versions = nil
@@ -161,14 +169,23 @@ func (f *fake) key(w http.ResponseWriter, r *http.Request, bucket, key string, b
 		default:
 			kind = "application/octet-stream"
 		}
-		o.versions = slices.Insert(o.versions, 0, version{f.counter, kind, body})
+		expires := ""
+		if r.URL.Query().Get("ttl") == "24h" {
+			expires = `,"expires":"2226-11-22T10:00:00.000000001Z"`
+		}
+		o.versions = slices.Insert(o.versions, 0, version{f.counter, kind, body, expires})
+		about = expires
 	}
 	if f.keys[bucket] == nil {
 		f.keys[bucket] = map[string]*stored{}
 	}
 	f.keys[bucket][key] = o
-	fmt.Fprintf(w, `{"bucket":%q,"key":%s,"context":%q,"version":"v%d","receipt":{"n":3,"required":2,"acked":2,"durable":2,"standins":0,"ring":1,"coordinator":"n1"}}`,
-		bucket, client.AppendKey(nil, key), token(bucket, key, append(seen, f.counter)), f.counter)
+	standins := 0
+	if r.URL.Query().Get("sloppy") == "true" {
+		standins = 1
+	}
+	fmt.Fprintf(w, `{"bucket":%q,"key":%s,"context":%q,"version":"v%d"%s,"receipt":{"n":3,"required":2,"acked":2,"durable":2,"standins":%d,"ring":1,"coordinator":"n1"}}`,
+		bucket, client.AppendKey(nil, key), token(bucket, key, append(seen, f.counter)), f.counter, about, standins)
 }
 
 func (f *fake) get(w http.ResponseWriter, r *http.Request, bucket, key string, o *stored) {
@@ -208,7 +225,7 @@ func appendObject(b []byte, bucket, key string, o *stored) []byte {
 			b = fmt.Appendf(b, `{"base64":"%s"`, base64.StdEncoding.EncodeToString(v.data))
 		}
 		at := time.Date(2026, 11, 21, 10, 0, v.id, 0, time.UTC)
-		b = fmt.Appendf(b, `,"content_type":%q,"modified":"%s","version":"v%d"}`, v.contentType, at.Format(time.RFC3339Nano), v.id)
+		b = fmt.Appendf(b, `,"content_type":%q,"modified":"%s"%s,"version":"v%d"}`, v.contentType, at.Format(time.RFC3339Nano), v.expires, v.id)
 	}
 	return append(b, ']')
 }
@@ -267,7 +284,7 @@ func (f *fake) bucket(w http.ResponseWriter, r *http.Request, name string, body 
 	}
 	settings, ok := f.buckets[name]
 	if !ok {
-		settings = []byte(`{"n":3,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"siblings"}`)
+		settings = []byte(`{"n":3,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"siblings","ttl":"0s"}`)
 	}
 	w.Write(settings)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 	"unicode/utf8"
 
@@ -26,7 +27,8 @@ holds the new one.`,
 		Example: `  rondo get carts alice
   rondo get carts alice --context-file alice.ctx > alice.json
   rondo get carts alice -o json --receipt
-  rondo get carts alice --r 1 --node http://n3:7070`,
+  rondo get carts alice --r 1 --node http://n3:7070
+  rondo get carts alice --sloppy                      # also what stand-ins keep for owners that are down`,
 		Args: cobra.ExactArgs(2),
 	}
 	f.addTo(cmd, "raw (the bytes), json (the node's answer) or table (the versions)")
@@ -106,12 +108,27 @@ func line(b []byte) string {
 // versionsTable lists the versions of a key, newest first.
 func versionsTable(object *client.Object) string {
 	var rows [][]string
+	expires := slices.ContainsFunc(object.Values, func(v client.Value) bool { return !v.Expires.IsZero() })
 	for i, v := range object.Values {
-		rows = append(rows, []string{
-			fmt.Sprint(i + 1), v.Modified.UTC().Format(time.RFC3339Nano), dash(v.ContentType), fmt.Sprint(len(v.Data)), dash(v.Version), preview(v),
-		})
+		row := []string{fmt.Sprint(i + 1), v.Modified.UTC().Format(time.RFC3339Nano)}
+		if expires {
+			row = append(row, expiryText(v.Expires))
+		}
+		rows = append(rows, append(row, dash(v.ContentType), fmt.Sprint(len(v.Data)), dash(v.Version), preview(v)))
 	}
-	return table([]string{"#", "MODIFIED", "TYPE", "BYTES", "VERSION", "VALUE"}, rows)
+	header := []string{"#", "MODIFIED", "TYPE", "BYTES", "VERSION", "VALUE"}
+	if expires {
+		header = slices.Insert(header, 2, "EXPIRES")
+	}
+	return table(header, rows)
+}
+
+// expiryText is when a version ends.
+func expiryText(at time.Time) string {
+	if at.IsZero() {
+		return "-"
+	}
+	return at.UTC().Format(time.RFC3339)
 }
 
 // resolveText says what to do about siblings.

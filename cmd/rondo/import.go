@@ -31,7 +31,8 @@ func newImportCommand(s *session) *cobra.Command {
 
 With --key-field, each line as a whole is the value, byte for byte, and the field names its key. Without, the lines are what
 "rondo export" writes: {"key":"k","value":…,"content_type":"application/json"}; "base64" instead of "value" for any bytes; {"base64":"…"} as
-the key for a key that is not UTF-8; "values":[…] for several versions (newest first). A line of more than 64 MiB fails.
+the key for a key that is not UTF-8; "values":[…] for several versions (newest first); "expires" for a value that ends, which is left out where
+it has. A line of more than 64 MiB fails.
 
 A write that the cluster cannot take now is tried again, on every node in turn, for --retry-for; then the import stops with exit code 4. A
 repeated write sends the same bytes without a context, so it replaces what the first one left, and what others wrote to the same key meanwhile:
@@ -186,6 +187,9 @@ func (s *session) importDone(im *importer, f importFlags, err error) error {
 	stored := im.stored.Load()
 	s.note("imported %s records (%s) in %s, %s/s; %s failed, %s blank, %s retries", countText(stored), bytesText(im.bytes.Load()), durationText(took),
 		countText(int64(pace(stored, im.began))), countText(failed), countText(im.blank.Load()), countText(im.retries.Load()))
+	if n := im.expired.Load(); n > 0 {
+		s.note("left out %s: they have expired", plural(int(n), "record"))
+	}
 	var gaveUp errGaveUp
 	switch {
 	case errors.As(err, &gaveUp):

@@ -21,6 +21,8 @@ const (
 	keptFailures = 100       // failed lines that are remembered one by one
 	firstBackoff = 50 * time.Millisecond
 	lastBackoff  = 5 * time.Second
+	leastLeft    = time.Second       // that a value must have to live: nodes take no less,
+	mostLeft     = 87600 * time.Hour // and no more
 )
 
 // importer stores the lines of one input. Lines with the same key go to the same worker and so keep their order.
@@ -38,7 +40,7 @@ type importer struct {
 	seed    maphash.Seed
 	began   time.Time
 
-	stored, blank, retries, bytes atomic.Int64
+	stored, blank, expired, retries, bytes atomic.Int64
 
 	mu       sync.Mutex
 	failed   int64
@@ -136,6 +138,11 @@ func (im *importer) work(ctx context.Context, cancel context.CancelCauseFunc, c 
 
 // storeLine stores one line, and counts what became of it.
 func (im *importer) storeLine(ctx context.Context, cancel context.CancelCauseFunc, c *client.Client, rec record) {
+	if rec.expired(time.Now()) {
+		im.expired.Add(1)
+		im.tracker.finish(rec.place, false)
+		return
+	}
 	err := im.retry(ctx, c, rec)
 	var gaveUp errGaveUp
 	switch {
@@ -184,14 +191,24 @@ func (im *importer) retry(ctx context.Context, c *client.Client, rec record) err
 	}
 }
 
-// put writes the versions of a line, oldest first, so that they keep their order: the first replaces what is there, the others stand beside it.
+// put writes the versions of a line, oldest first, so that they keep their order: the first replaces what is there, the others stand beside
+// it. Those that have expired meanwhile are left out.
 func (im *importer) put(ctx context.Context, c *client.Client, rec record) error {
+	first := true
 	for i := len(rec.values) - 1; i >= 0; i-- {
 		o := im.options
 		o.ContentType = rec.values[i].ContentType
-		if i < len(rec.values)-1 {
+		if at := rec.values[i].Expires; !at.IsZero() {
+			left := time.Until(at)
+			if left < leastLeft {
+				continue
+			}
+			o.TTL = min(left, mostLeft).String()
+		}
+		if !first {
 			o.Context = client.NoContext
 		}
+		first = false
 		if _, err := c.Put(ctx, im.bucket, rec.key, rec.values[i].Data, o); err != nil {
 			return err
 		}

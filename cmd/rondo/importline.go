@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"time"
 
 	"github.com/rondodb/rondo/internal/client"
 )
@@ -65,6 +67,11 @@ type record struct {
 	values []client.Value // newest first, at least one
 	size   int64          // bytes it keeps in memory
 	place  *place
+}
+
+// expired tells whether no version of the line is left to be stored.
+func (r *record) expired(now time.Time) bool {
+	return !slices.ContainsFunc(r.values, func(v client.Value) bool { return v.Expires.IsZero() || v.Expires.Sub(now) >= leastLeft })
 }
 
 // parseRecord reads a line: with a key field, the whole line is the value; without, the line is what export writes.

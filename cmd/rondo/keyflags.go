@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/rondodb/rondo/internal/client"
@@ -17,6 +18,9 @@ import (
 // keyFlags are the flags of the commands on one key.
 type keyFlags struct {
 	r, w, dw, consistency string
+	sloppy                bool
+	ttl                   string
+	changed               func(flag string) bool
 	contextFile           string
 	fresh                 bool
 	receipt               bool
@@ -32,6 +36,8 @@ func (f *keyFlags) addTo(cmd *cobra.Command, outputs string) {
 	flags.BoolVar(&f.base64, "key-base64", false, "KEY is base64, for keys that hold any bytes")
 	flags.StringVarP(&f.output, "output", "o", "", "`FORM` of the answer: "+outputs)
 	flags.StringVar(&f.consistency, "consistency", "", "`LEVEL` for r and w: one, quorum or all (default: the bucket's)")
+	flags.BoolVar(&f.sloppy, "sloppy", false, "let stand-ins count for owners that are down; --sloppy=false: owners only (default: the bucket's)")
+	f.changed = flags.Changed
 }
 
 // addRead adds what only reads have, addWrite what only writes have.
@@ -42,6 +48,10 @@ func (f *keyFlags) addRead(cmd *cobra.Command) {
 func (f *keyFlags) addWrite(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.w, "w", "", "`COUNT` of replicas that must acknowledge: 1 to n, one, quorum or all")
 	cmd.Flags().StringVar(&f.dw, "dw", "", "`COUNT` of replicas that must have it synced to disk: 0 to w, one, quorum or all")
+}
+
+func (f *keyFlags) addTTL(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.ttl, "ttl", "", "`TIME` that the value lives, such as 90s or 24h, at least 1s; 0: for ever (default: the bucket's)")
 }
 
 // key is the bytes that KEY stands for.
@@ -66,7 +76,10 @@ func (f *keyFlags) checkOutput(forms ...string) error {
 
 // options are the request's wishes, the context from the file included.
 func (f *keyFlags) options() (client.Options, error) {
-	o := client.Options{R: f.r, W: f.w, DW: f.dw, Consistency: f.consistency, FullReceipt: f.receipt}
+	o := client.Options{R: f.r, W: f.w, DW: f.dw, Consistency: f.consistency, FullReceipt: f.receipt, TTL: f.ttl}
+	if f.changed("sloppy") {
+		o.Sloppy = strconv.FormatBool(f.sloppy)
+	}
 	if f.contextFile != "" {
 		token, err := readContext(f.contextFile)
 		if err != nil {

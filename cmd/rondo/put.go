@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/rondodb/rondo/internal/client"
 	"github.com/spf13/cobra"
@@ -17,15 +18,21 @@ func newPutCommand(s *session) *cobra.Command {
 
 Without a context the write replaces what the coordinating replica holds. With --context-file it replaces exactly the versions that the
 context covers: what was read with "rondo get --context-file"; a concurrent write of somebody else stays beside it. With --fresh it
-replaces nothing and always becomes a sibling.`,
+replaces nothing and always becomes a sibling.
+
+With --ttl the value expires: from then on the key reads as deleted. With --sloppy the write also succeeds where owners of the key are down,
+as long as one is up: the next nodes keep it for them, and hand it over when they are back. Until then a read without --sloppy may miss it.`,
 		Example: `  rondo put carts alice '{"items":["tea"]}'
   rondo put photos cat.jpg @cat.jpg --content-type image/jpeg
   rondo get carts alice --context-file alice.ctx | jq '.items += ["milk"]' | rondo put carts alice - --context-file alice.ctx
-  rondo put carts alice '{}' --w all --dw all --receipt`,
+  rondo put carts alice '{}' --w all --dw all --receipt
+  rondo put sessions 7f3a @session.json --ttl 30m
+  rondo put carts alice '{}' --sloppy --receipt`,
 		Args: cobra.RangeArgs(2, 3),
 	}
 	f.addTo(cmd, "table (a sentence), json (the node's answer) or raw (the new context)")
 	f.addWrite(cmd)
+	f.addTTL(cmd)
 	cmd.Flags().BoolVar(&f.fresh, "fresh", false, "replace nothing: always a new sibling")
 	cmd.Flags().StringVar(&contentType, "content-type", "", "media `TYPE` of the value (default: the node tells JSON, text and bytes apart)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
@@ -116,6 +123,17 @@ func (s *session) printWritten(verb, bucket, key string, w *client.Written, f *k
 	case "raw":
 		return s.print(w.Context + "\n")
 	}
-	return s.print(fmt.Sprintf("%s/%s %s: %d of %d replicas have it, %d synced to disk; ring %d, coordinator %s\n",
-		bucket, shown(key), verb, w.Receipt.Acked, w.Receipt.N, w.Receipt.Durable, w.Receipt.Ring, w.Receipt.Coordinator))
+	text := fmt.Sprintf("%s/%s %s: %d of %d replicas have it, %d synced to disk", bucket, shown(key), verb, w.Receipt.Acked, w.Receipt.N, w.Receipt.Durable)
+	switch n := w.Receipt.Standins; n {
+	case 0:
+	case 1:
+		text += "; 1 of them only stands in for an owner that is down"
+	default:
+		text += fmt.Sprintf("; %d of them only stand in for owners that are down", n)
+	}
+	text += fmt.Sprintf("; ring %d, coordinator %s", w.Receipt.Ring, w.Receipt.Coordinator)
+	if !w.Expires.IsZero() {
+		text += "; expires " + w.Expires.UTC().Format(time.RFC3339)
+	}
+	return s.print(text + "\n")
 }

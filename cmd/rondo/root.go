@@ -54,6 +54,7 @@ func rootCommands(s *session) []*cobra.Command {
 		newStatusCommand(s), newHealthCommand(s),
 		newGetCommand(s), newPutCommand(s), newDeleteCommand(s), newListCommand(s), newBucketsCommand(s),
 		newExplainCommand(s), newRingCommand(s),
+		newRepairCommand(s), newHintsCommand(s), newTombstonesCommand(s),
 		newImportCommand(s), newExportCommand(s), newBenchCommand(s), newVerifyCommand(s),
 		newVersionCommand(s),
 	}

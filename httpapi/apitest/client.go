@@ -150,7 +150,7 @@ func (c *client) check(r Request, resp *http.Response, body []byte) {
 		if len(body) != 0 {
 			c.t.Errorf("%s has a body", what)
 		}
-	} else if strings.HasSuffix(kind, "json") && !strings.Contains(r.Target, "raw=true") {
+	} else if strings.HasSuffix(kind, "json") && !isLines(resp.Header) && !strings.Contains(r.Target, "raw=true") {
 		if !json.Valid(body) {
 			c.t.Errorf("%s: the answer is not valid JSON: %s", what, short(string(body)))
 		}
@@ -181,7 +181,7 @@ func (c *client) check(r Request, resp *http.Response, body []byte) {
 // codeStatus are the stable codes.
 var codeStatus = map[string]int{
 	"invalid_argument": 400, "key_not_found": 404, "not_found": 404, "method_not_allowed": 405, "too_many_siblings": 409,
-	"conflict": 409, "too_large": 413, "quorum_unavailable": 503, "overloaded": 503, "not_ready": 503, "quorum_timeout": 504, "internal": 500,
+	"conflict": 409, "too_large": 413, "quorum_unavailable": 503, "overloaded": 503, "not_ready": 503, "quorum_timeout": 504, "insufficient_storage": 507, "internal": 500,
 }
 
 func (c *client) checkProblem(what, method string, resp *http.Response, body []byte) {

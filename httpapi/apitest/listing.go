@@ -84,7 +84,7 @@ func testListing(c *client) {
 	}
 	for query, detail := range map[string]string{
 		"limit=0": "limit", "limit=1001": "limit", "limit=-1": "limit", "limit=x": "limit", "limit=010": "limit", "cursor=x": "cursor", "cursor=AAAA!": "cursor", "values=1": "values", "values": "values",
-		"w=1": "unknown", "dw=1": "unknown", "x=": "unknown", "r=0": "r=", "r=4": "4 > n=3", "limit=1&limit=2": "twice", "raw=true": "unknown", "context=none": "unknown", "prefix=" + strings.Repeat("p", 1025): "prefix", "sloppy=true": "not yet",
+		"w=1": "unknown", "dw=1": "unknown", "x=": "unknown", "r=0": "r=", "r=4": "4 > n=3", "limit=1&limit=2": "twice", "raw=true": "unknown", "context=none": "unknown", "prefix=" + strings.Repeat("p", 1025): "prefix", "sloppy=true": "owners only", "ttl=1h": "unknown",
 	} {
 		c.refused(get("/v1/kv/"+bucket+"?"+query), detail)
 	}
@@ -93,7 +93,7 @@ func testListing(c *client) {
 func testSettings(c *client) {
 	bucket := fresh("settings-")
 	path := "/v1/buckets/" + bucket
-	const defaults = `{"n":3,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"siblings"}`
+	const defaults = `{"n":3,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"siblings","ttl":"0s"}`
 	same := func(a Answer, want string) {
 		c.t.Helper()
 		if got := strings.TrimSpace(string(a.Body)); got != want {
@@ -104,13 +104,21 @@ func testSettings(c *client) {
 	for body, want := range map[string]string{
 		`{}`:                  defaults,
 		defaults:              defaults,
-		`{"resolve":"lww"}`:   `{"n":3,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"lww"}`,
-		`{"w":"one"}`:         `{"n":3,"r":"quorum","w":1,"dw":1,"sloppy":false,"resolve":"siblings"}`,
-		`{"r":1,"w":"3"}`:     `{"n":3,"r":1,"w":3,"dw":"quorum","sloppy":false,"resolve":"siblings"}`,
-		` {"dw" : 0 } `:       `{"n":3,"r":"quorum","w":"quorum","dw":0,"sloppy":false,"resolve":"siblings"}`,
+		`{"resolve":"lww"}`:   `{"n":3,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"lww","ttl":"0s"}`,
+		`{"w":"one"}`:         `{"n":3,"r":"quorum","w":1,"dw":1,"sloppy":false,"resolve":"siblings","ttl":"0s"}`,
+		`{"r":1,"w":"3"}`:     `{"n":3,"r":1,"w":3,"dw":"quorum","sloppy":false,"resolve":"siblings","ttl":"0s"}`,
+		` {"dw" : 0 } `:       `{"n":3,"r":"quorum","w":"quorum","dw":0,"sloppy":false,"resolve":"siblings","ttl":"0s"}`,
 		`{"r":"all","w":all}`: "",
-		`{"n":1}`:             `{"n":1,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"siblings"}`,
-		`{"n":7,"w":7}`:       `{"n":7,"r":"quorum","w":7,"dw":"quorum","sloppy":false,"resolve":"siblings"}`,
+		`{"n":1}`:             `{"n":1,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"siblings","ttl":"0s"}`,
+		`{"sloppy":true}`:     `{"n":3,"r":"quorum","w":"quorum","dw":"quorum","sloppy":true,"resolve":"siblings","ttl":"0s"}`,
+		`{"ttl":"24h"}`:       `{"n":3,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"siblings","ttl":"24h"}`,
+		`{"ttl":"5400s"}`:     `{"n":3,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"siblings","ttl":"1h30m"}`,
+		`{"ttl":"1500ms"}`:    `{"n":3,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"siblings","ttl":"1.5s"}`,
+		`{"ttl":"87600h"}`:    `{"n":3,"r":"quorum","w":"quorum","dw":"quorum","sloppy":false,"resolve":"siblings","ttl":"87600h"}`,
+		`{"ttl":""}`:          defaults,
+		`{"ttl":"0"}`:         defaults,
+		`{"ttl":"0s"}`:        defaults,
+		`{"n":7,"w":7}`:       `{"n":7,"r":"quorum","w":7,"dw":"quorum","sloppy":false,"resolve":"siblings","ttl":"0s"}`,
 	} {
 		r := put(path, body, "Content-Type", "application/json")
 		if want == "" {
@@ -126,7 +134,8 @@ func testSettings(c *client) {
 	for _, body := range []string{
 		"", "x", "[]", "null", "3", `{"n":0}`, `{"n":8}`, `{"n":-1}`, `{"n":"3"}`, `{"n":3.0}`, `{"n":3e0}`, `{"n":null}`, `{"n":[3]}`, `{"n":{}}`, `{"n":99999999999999999999}`,
 		`{"r":4}`, `{"n":2,"r":3}`, `{"w":4}`, `{"n":1,"w":2}`, `{"r":0}`, `{"w":0}`, `{"r":"0"}`, `{"r":true}`, `{"r":"two"}`, `{"dw":4}`, `{"w":1,"dw":2}`, `{"dw":"all"}`, `{"r":1.5}`,
-		`{"sloppy":true}`, `{"sloppy":"false"}`, `{"sloppy":0}`, `{"resolve":"x"}`, `{"resolve":null}`, `{"resolve":1}`, `{"N":3}`, `{"x":1}`, `{"n":3,"n":3}`, `{"n":3} {}`, `{"n":3,}`, "{\"\xff\":1}",
+		`{"ttl":"x"}`, `{"ttl":24}`, `{"ttl":null}`, `{"ttl":"999ms"}`, `{"ttl":"87600h0m1s"}`, `{"ttl":"-1h"}`, `{"ttl":"1d"}`, `{"ttl":" 1h"}`, `{"ttl":"1h","ttl":"1h"}`,
+		`{"sloppy":"true"}`, `{"sloppy":"false"}`, `{"sloppy":0}`, `{"resolve":"x"}`, `{"resolve":null}`, `{"resolve":1}`, `{"N":3}`, `{"x":1}`, `{"n":3,"n":3}`, `{"n":3} {}`, `{"n":3,}`, "{\"\xff\":1}",
 	} {
 		c.refused(put(path, body, "Content-Type", "application/json"), "")
 	}

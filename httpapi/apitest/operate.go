@@ -29,6 +29,8 @@ func testMethods(c *client) {
 		{"/problems/conflict", "GET, HEAD"},
 		{"/v1/cluster/ring", "GET, HEAD, POST"},
 		{"/v1/repair", "POST"},
+		{"/v1/hints", "GET, HEAD, POST"},
+		{"/v1/tombstones", "GET, HEAD"},
 		{"/v1/cluster/ring/change", "DELETE"},
 	} {
 		for _, method := range []string{"GET", "PUT", "POST", "DELETE", "PATCH", "OPTIONS", "TRACE", "PROPFIND", "FOO"} {
@@ -64,10 +66,6 @@ func testNotYet(c *client) {
 		{Method: "POST", Target: "/v1/cluster/ring", Body: []byte(`{"add":["n4"],"dry_run":true}`)},
 		{Method: "DELETE", Target: "/v1/cluster/ring/change"},
 		{Method: "GET", Target: "/v1/cluster/safe-to-stop?node=n1"},
-		{Method: "POST", Target: "/v1/repair"},
-		{Method: "POST", Target: "/v1/repair?partition=3"},
-		{Method: "PUT", Target: "/v1/buckets/b", Body: []byte(`{"sloppy":true}`)},
-		{Method: "PUT", Target: "/v1/kv/b/k?sloppy=true", Body: []byte("1")},
 		{Method: "PUT", Target: "/v1/kv/b/k", Body: []byte("1"), Header: []string{"If-Match", `"x"`}},
 	} {
 		c.refused(r, "not yet")

@@ -18,7 +18,7 @@ func testParameters(c *client) {
 	}
 	for _, query := range []string{
 		"", "&", "r=1", "r=2", "r=3", "r=one", "r=quorum", "r=all", "w=1", "w=2", "w=3", "w=one", "w=quorum", "w=all", "dw=0", "dw=1", "dw=one", "dw=quorum",
-		"w=all&dw=all", "w=3&dw=3", "w=1&dw=0", "w=1&dw=1", "sloppy=false", "consistency=one", "consistency=quorum", "consistency=all", "consistency=one&w=all&dw=all", "timeout=1s", "timeout=5000ms", "timeout=60s",
+		"w=all&dw=all", "w=3&dw=3", "w=1&dw=0", "w=1&dw=1", "sloppy=false", "sloppy=true", "ttl=1h", "ttl=0", "ttl=0s", "ttl=87600h", "ttl=1h30m", "ttl=60s", "ttl=0h0m", "ttl=%31h", "consistency=one", "consistency=quorum", "consistency=all", "consistency=one&w=all&dw=all", "timeout=1s", "timeout=5000ms", "timeout=60s",
 		"timeout=1m", "timeout=1.5s", "raw=false", "raw=true", "receipt=full", "return=value", "%72=1", "r=%31", "r=1&w=2&dw=1&sloppy=false&consistency=quorum&timeout=2s&raw=false&receipt=full&return=value",
 	} {
 		c.want(200, put(path, "1"))
@@ -35,11 +35,12 @@ func testParameters(c *client) {
 		"r=0": "r=", "r=4": "4 > n=3", "r=7": "7 > n=3", "r=8": "r=", "r=-1": "r=", "r=two": "r=", "r=": "r=", "r": "r=", "r=01": "r=", "r=%2B1": "r=", "r=1.0": "r=", "r=ALL": "r=",
 		"w=0": "w=", "w=4": "4 > n=3", "w=5": "5 > n=3", "w=none": "w=", "w=99999999999999999999": "w=",
 		"dw=4": "4 > n=3", "dw=-0": "dw=", "dw=3": "3 > 2", "dw=all": "3 > 2", "w=1&dw=2": "2 > 1", "w=2&dw=all": "3 > 2", "consistency=one&dw=quorum": "2 > 1",
-		"sloppy=true": "not yet", "sloppy=1": "sloppy", "sloppy=TRUE": "sloppy", "sloppy": "sloppy", "consistency=two": "consistency", "consistency=2": "consistency", "consistency=": "consistency",
+		"sloppy=1": "sloppy", "sloppy=TRUE": "sloppy", "sloppy": "sloppy", "consistency=two": "consistency", "consistency=2": "consistency", "consistency=": "consistency",
 		"timeout=0": "timeout", "timeout=0s": "timeout", "timeout=-1s": "timeout", "timeout=999us": "timeout", "timeout=61s": "timeout", "timeout=5": "timeout", "timeout=1h": "timeout", "timeout=": "timeout", "timeout=abc": "timeout",
 		"timeout=1e9s": "timeout", "raw=1": "raw", "raw": "raw", "raw=yes": "raw", "receipt=short": "receipt", "receipt": "receipt", "return=all": "return", "return=": "return",
 		"r=1&r=1": "twice", "r=1&%72=2": "twice", "timeout=1s&timeout=2s": "twice", "x=1": "unknown", "R=1": "unknown", "n=3": "unknown", "limit=1": "unknown", "=1": "unknown", "r=1&": "", "pr=1": "unknown", "r=%zz": "percent", "%=1": "percent",
-		"values=true": "unknown", "prefix=a": "unknown", "r=1;w=1": "r=",
+		"ttl=1": "ttl", "ttl=": "ttl", "ttl": "ttl", "ttl=1d": "ttl", "ttl=-1h": "ttl", "ttl=999ms": "ttl", "ttl=87600h0m1s": "ttl", "ttl=1e3s": "ttl", "ttl=never": "ttl", "ttl=1h&ttl=1h": "twice",
+		"ttl=99999999999h": "ttl", "partition=1": "unknown", "values=true": "unknown", "prefix=a": "unknown", "r=1;w=1": "r=",
 	} {
 		if query == "r=1&" {
 			continue

@@ -37,6 +37,8 @@ func Run(t *testing.T, baseURLs []string, options Options) {
 		{"sessions", testSessions},
 		{"parameters", testParameters},
 		{"receipts", testReceipts},
+		{"stand-ins", testStandins},
+		{"expiry", testExpiry},
 		{"conditions", testConditions},
 		{"deletes", testDeletes},
 		{"head", testHead},
@@ -47,6 +49,10 @@ func Run(t *testing.T, baseURLs []string, options Options) {
 		{"paths", testPaths},
 		{"not yet", testNotYet},
 		{"operators", testOperators},
+		{"repair", testRepair},
+		{"hints", testHints},
+		{"tombstones", testTombstones},
+		{"debt", testDebt},
 		{"broken requests", testBrokenRequests},
 	} {
 		t.Run(group.name, func(t *testing.T) { group.run(c.with(t)) })

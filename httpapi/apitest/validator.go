@@ -20,8 +20,8 @@ import (
 
 // Validator checks requests and answers against an OpenAPI document. Safe for concurrent use.
 //
-// Two things cannot be said in OpenAPI, and are handled here: a key is the rest of the path, slashes included; and with
-// raw=true an answer of 200 has the value's own type and bytes, even where that type is JSON.
+// Three things cannot be said in OpenAPI, and are handled here: a key is the rest of the path, slashes included; with raw=true an answer of
+// 200 has the value's own type and bytes, even where that type is JSON; and a schema of application/x-ndjson is that of each line.
 type Validator struct {
 	doc *openapi3.T
 }
@@ -92,11 +92,38 @@ func (v *Validator) Check(req *http.Request, reqBody []byte, resp *http.Response
 		RequestValidationInput: input, Status: resp.StatusCode, Header: resp.Header, Body: io.NopCloser(bytes.NewReader(respBody)),
 		Options: &openapi3filter.Options{
 			IncludeResponseStatus: true,
-			ExcludeResponseBody:   resp.StatusCode == http.StatusOK && req.URL.Query().Get("raw") == "true",
+			ExcludeResponseBody:   resp.StatusCode == http.StatusOK && req.URL.Query().Get("raw") == "true" || isLines(resp.Header),
 		},
 	}
-	if err := openapi3filter.ValidateResponse(ctx, answer); err != nil {
+	err := openapi3filter.ValidateResponse(ctx, answer)
+	if err == nil && isLines(resp.Header) {
+		err = lines(route, resp.StatusCode, respBody)
+	}
+	if err != nil {
 		return fmt.Errorf("answer %d to %s %s: %w", resp.StatusCode, req.Method, req.URL, err)
+	}
+	return nil
+}
+
+// typeLines is the type of answers that are one JSON document a line.
+const typeLines = "application/x-ndjson"
+
+func isLines(h http.Header) bool { return h.Get("Content-Type") == typeLines }
+
+// lines checks each line of an answer against the schema.
+func lines(route *routers.Route, status int, body []byte) error {
+	r := route.Operation.Responses.Status(status)
+	if r == nil || r.Value.Content[typeLines] == nil {
+		return errors.New("the document has no " + typeLines + " for this status")
+	}
+	for line := range bytes.Lines(body) {
+		var document any
+		if err := json.Unmarshal(line, &document); err != nil || !bytes.HasSuffix(line, []byte("\n")) {
+			return fmt.Errorf("%q is not a line of JSON: %v", line, err)
+		}
+		if err := r.Value.Content[typeLines].Schema.Value.VisitJSON(document, openapi3.EnableJSONSchema2020()); err != nil {
+			return fmt.Errorf("line %q: %w", line, err)
+		}
 	}
 	return nil
 }

@@ -154,7 +154,8 @@ type answer struct {
 }
 
 // do sends a call to the preferred node, and to the next ones where no connection came about. A GET or HEAD goes on after a
-// broken connection too. Errors: *Error (the node answered with a problem), *Unreachable, or the context's.
+// broken connection too, and a write after the answer that nothing was written because disks are full. Errors: *Error (the node answered
+// with a problem), *Unreachable, or the context's.
 func (c *Client) do(ctx context.Context, request call) (*answer, error) {
 	wait := defaultWait
 	if c.timeout > 0 {
@@ -163,25 +164,52 @@ func (c *Client) do(ctx context.Context, request call) (*answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	first := c.first.Load()
-	var failures []error
+	var (
+		failures []error
+		full     *Error
+	)
 	for i := range c.nodes {
 		n := (first + uint32(i)) % uint32(len(c.nodes))
 		a, err := c.send(ctx, c.nodes[n], request)
 		var lost *Unreachable
+		if e := (*Error)(nil); errors.As(err, &e) && e.Code == CodeInsufficientStorage && e.Outcome == "not_applied" {
+			full = e // the next node may coordinate with other replicas
+			continue
+		}
 		if !errors.As(err, &lost) {
 			c.first.Store(n)
 			return a, err
 		}
 		failures = append(failures, err)
 		if ctx.Err() != nil || lost.Sent && request.method != http.MethodGet && request.method != http.MethodHead {
-			break
+			return nil, errors.Join(failures...)
 		}
+	}
+	if full != nil {
+		return nil, full
 	}
 	return nil, errors.Join(failures...)
 }
 
 // send makes one request to one node and reads the whole answer.
 func (c *Client) send(ctx context.Context, node *url.URL, request call) (*answer, error) {
+	resp, err := c.open(ctx, node, request)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := readAll(resp)
+	if err != nil {
+		return nil, &Unreachable{Node: node.String(), Sent: true, Err: fmt.Errorf("read answer: %w", err)}
+	}
+	if resp.StatusCode >= 400 {
+		return nil, decodeProblem(node.String(), resp, b)
+	}
+	return &answer{status: resp.StatusCode, header: resp.Header, body: b, node: node.String()}, nil
+}
+
+// open makes one request to one node. The caller closes the body of the answer.
+func (c *Client) open(ctx context.Context, node *url.URL, request call) (*http.Response, error) {
 	path, err := url.PathUnescape(request.path)
 	if err != nil {
 		return nil, fmt.Errorf("build path: %w", err)
@@ -209,15 +237,7 @@ func (c *Client) send(ctx context.Context, node *url.URL, request call) (*answer
 	if err != nil {
 		return nil, &Unreachable{Node: node.String(), Sent: !dialFailed(err), Err: withoutURL(err)}
 	}
-	defer resp.Body.Close()
-	b, err := readAll(resp)
-	if err != nil {
-		return nil, &Unreachable{Node: node.String(), Sent: true, Err: fmt.Errorf("read answer: %w", err)}
-	}
-	if resp.StatusCode >= 400 {
-		return nil, decodeProblem(node.String(), resp, b)
-	}
-	return &answer{status: resp.StatusCode, header: resp.Header, body: b, node: node.String()}, nil
+	return resp, nil
 }
 
 // readAll reads a body of at most maxAnswer bytes, in one allocation where its length is known.

@@ -111,11 +111,11 @@ func TestRequestCarriesWishes(t *testing.T) {
 		io.WriteString(w, `{"context":"new","version":"v","receipt":{"n":3,"acked":2}}`)
 	})
 	c.timeout = 3 * time.Second
-	w, err := c.Put(context.Background(), "b", "k", []byte("\x00v"), Options{W: "all", DW: "0", Consistency: "one", Context: "tok", ContentType: "x/y", FullReceipt: true, ReturnValue: true})
+	w, err := c.Put(context.Background(), "b", "k", []byte("\x00v"), Options{W: "all", DW: "0", Consistency: "one", Context: "tok", ContentType: "x/y", FullReceipt: true, ReturnValue: true, Sloppy: "true", TTL: "24h"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := got.URL.RawQuery, "consistency=one&dw=0&receipt=full&return=value&timeout=3s&w=all"; got != want {
+	if got, want := got.URL.RawQuery, "consistency=one&dw=0&receipt=full&return=value&sloppy=true&timeout=3s&ttl=24h&w=all"; got != want {
 		t.Errorf("got query %q, want %q", got, want)
 	}
 	if got.Header.Get("Rondo-Context") != "tok" || got.Header.Get("Content-Type") != "x/y" || string(body) != "\x00v" || got.Method != "PUT" {
@@ -144,6 +144,7 @@ func TestProblems(t *testing.T) {
 		},
 		{504, "", `{"code":"quorum_timeout","title":"Timeout","outcome":"unknown"}`, Error{Code: "quorum_timeout", Outcome: "unknown"}, "Timeout (504 quorum_timeout; outcome unknown: some replica may have it)"},
 		{404, "", `{"code":"key_not_found","detail":"gone","reason":"deleted"}`, Error{Code: "key_not_found", Reason: "deleted", Context: "T"}, "gone (404 key_not_found)"},
+		{507, "", `{"code":"insufficient_storage","detail":"full","outcome":"not_applied"}`, Error{Code: "insufficient_storage", Outcome: "not_applied"}, ""},
 		{502, "", "<html>bad gateway</html>", Error{}, ""},
 		{302, "", "", Error{}, ""},
 	}

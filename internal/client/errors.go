@@ -12,16 +12,17 @@ import (
 
 // Stable problem codes of the API.
 const (
-	CodeInvalidArgument   = "invalid_argument"
-	CodeKeyNotFound       = "key_not_found"
-	CodeTooManySiblings   = "too_many_siblings"
-	CodeConflict          = "conflict"
-	CodeTooLarge          = "too_large"
-	CodeQuorumUnavailable = "quorum_unavailable"
-	CodeOverloaded        = "overloaded"
-	CodeNotReady          = "not_ready"
-	CodeQuorumTimeout     = "quorum_timeout"
-	CodeInternal          = "internal"
+	CodeInvalidArgument     = "invalid_argument"
+	CodeKeyNotFound         = "key_not_found"
+	CodeTooManySiblings     = "too_many_siblings"
+	CodeConflict            = "conflict"
+	CodeTooLarge            = "too_large"
+	CodeQuorumUnavailable   = "quorum_unavailable"
+	CodeOverloaded          = "overloaded"
+	CodeNotReady            = "not_ready"
+	CodeQuorumTimeout       = "quorum_timeout"
+	CodeInsufficientStorage = "insufficient_storage"
+	CodeInternal            = "internal"
 )
 
 // Error is a problem that a node answered with.
@@ -67,7 +68,8 @@ func (e *Error) Error() string {
 // Temporary tells whether the same call may succeed later without a change: the cluster could not serve it now.
 func (e *Error) Temporary() bool {
 	switch e.Status {
-	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+	case http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
+		http.StatusInsufficientStorage:
 		return true
 	}
 	return false

@@ -46,6 +46,7 @@ type Value struct {
 	Data        []byte // the bytes as they were written; may alias the answer they came in
 	ContentType string
 	Modified    time.Time
+	Expires     time.Time // when it ends; the zero time where it never does
 	Version     string
 }
 
@@ -60,9 +61,10 @@ type Object struct {
 
 // Written is the answer to a write.
 type Written struct {
-	Context string  // covers the context that was sent and the new version
-	Version string  // of the new version
-	Values  []Value // the versions after the write, where they were asked for
+	Context string    // covers the context that was sent and the new version
+	Version string    // of the new version
+	Expires time.Time // when the new version ends; the zero time where it never does
+	Values  []Value   // the versions after the write, where they were asked for
 	Receipt Receipt
 	Raw     []byte // the answer as it came
 }
@@ -74,6 +76,7 @@ type Options struct {
 	Sloppy      string // "true" or "false"; "" = the bucket's
 	Context     string // a token, NoContext, or "" for none
 	ContentType string // of a PUT; "" lets the node tell
+	TTL         string // of a PUT: how long the value lives, as Go writes durations; "0" = for ever, "" = the bucket's
 	FullReceipt bool   // list the replicas
 	ReturnValue bool   // writes: answer with the versions too
 }
@@ -81,7 +84,7 @@ type Options struct {
 // query is the parameters of a request on a key.
 func (c *Client) query(o Options) url.Values {
 	q := url.Values{}
-	for _, p := range [...][2]string{{"r", o.R}, {"w", o.W}, {"dw", o.DW}, {"consistency", o.Consistency}, {"sloppy", o.Sloppy}} {
+	for _, p := range [...][2]string{{"r", o.R}, {"w", o.W}, {"dw", o.DW}, {"consistency", o.Consistency}, {"sloppy", o.Sloppy}, {"ttl", o.TTL}} {
 		if p[1] != "" {
 			q.Set(p[0], p[1])
 		}
@@ -147,7 +150,7 @@ func (c *Client) write(ctx context.Context, r call) (*Written, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Written{Context: d.Context, Version: d.version, Values: d.Values, Receipt: d.Receipt, Raw: a.body}, nil
+	return &Written{Context: d.Context, Version: d.version, Expires: d.expires, Values: d.Values, Receipt: d.Receipt, Raw: a.body}, nil
 }
 
 // ListOptions selects one page of a bucket's keys.
@@ -197,6 +200,7 @@ func (c *Client) List(ctx context.Context, bucket string, o ListOptions) (*Page,
 type decoded struct {
 	Object
 	version string
+	expires time.Time
 }
 
 // decodeAnswer reads an answer about one key.
@@ -225,6 +229,8 @@ func decodeObject(b []byte) (*decoded, error) {
 			return json.Unmarshal(raw, &d.Context)
 		case "version":
 			return json.Unmarshal(raw, (*Text)(&d.version))
+		case "expires":
+			return json.Unmarshal(raw, &d.expires)
 		case "receipt":
 			return json.Unmarshal(raw, &d.Receipt)
 		case "values":
@@ -273,6 +279,8 @@ func decodeValue(b []byte) (Value, error) {
 			return json.Unmarshal(raw, &v.ContentType)
 		case "modified":
 			return json.Unmarshal(raw, &v.Modified)
+		case "expires":
+			return json.Unmarshal(raw, &v.Expires)
 		case "version":
 			return json.Unmarshal(raw, (*Text)(&v.Version))
 		}

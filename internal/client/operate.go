@@ -17,7 +17,8 @@ type BucketSettings struct {
 	W       Text   `json:"w,omitempty"`
 	DW      Text   `json:"dw,omitempty"` // "" in a change: the default, or w where that is less
 	Sloppy  bool   `json:"sloppy"`
-	Resolve string `json:"resolve"` // "siblings" or "lww"
+	Resolve string `json:"resolve"`       // "siblings" or "lww"
+	TTL     string `json:"ttl,omitempty"` // how long values live that do not say so, as Go writes durations; "" or "0s" = for ever
 }
 
 // DefaultBucket is what a bucket that nobody has set has.
@@ -80,6 +81,7 @@ type Replica struct {
 	Values     []Value
 	Tombstones int
 	Digest     string // equal exactly where the stored objects are
+	Hint       bool   // what is shown is what a stand-in keeps for an owner
 	MS         float64
 	Error      string
 }
@@ -170,6 +172,8 @@ func decodeReplica(b []byte) (Replica, error) {
 			return json.Unmarshal(raw, &r.Tombstones)
 		case "digest":
 			return json.Unmarshal(raw, (*Text)(&r.Digest))
+		case "hint":
+			return json.Unmarshal(raw, &r.Hint)
 		case "ms":
 			return json.Unmarshal(raw, &r.MS)
 		case "error":

@@ -49,6 +49,9 @@ func (d *Disk) Crash(residue Residue, rng *rand.Rand) *Disk {
 		out.link(node)
 	}
 	out.durable = out.live.clone()
+	for _, name := range d.asideNames() {
+		out.keepAside(name, d.asides[name].Crash(residue, rng))
+	}
 	return out
 }
 
@@ -104,6 +107,9 @@ func (d *Disk) Clone() *Disk {
 	for _, r := range d.pending {
 		out.pending = append(out.pending, rename{r.from, r.to, same(r.node)})
 	}
+	for _, name := range d.asideNames() {
+		out.asides = add(out.asides, name, d.asides[name].Clone()) // used counts them already
+	}
 	return out
 }
 
@@ -138,6 +144,20 @@ func (d *Disk) Edit(fd storage.FileDesc, fn func([]byte) []byte) bool {
 	node = &inode{data: data, synced: len(data)}
 	d.live.files[fd], d.durable.files[fd] = node, node
 	d.link(node)
+	return true
+}
+
+// Rot changes a file's content in place: fn is given a copy to change. Unlike after Edit, who has the file open sees it at once; it
+// survives a Crash as far as the bytes do. It tells whether the file is there.
+func (d *Disk) Rot(fd storage.FileDesc, fn func([]byte)) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	node := d.live.files[fd]
+	if node == nil {
+		return false
+	}
+	node.data = bytes.Clone(node.data) // other disks may share it
+	fn(node.data)
 	return true
 }
 

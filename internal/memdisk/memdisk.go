@@ -53,7 +53,8 @@ type Disk struct {
 	injected []*Fault // never changed in place
 	failing  []*lostSync
 	capacity int64 // bytes; 0 = no limit
-	used     int64 // bytes of the files of live
+	used     int64 // bytes of the files of live, and of the databases that were set aside
+	asides   map[string]*Disk
 }
 
 // directory maps names to contents.

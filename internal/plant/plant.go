@@ -5,9 +5,7 @@
 // Each bug sits where the real mistake would: one line at the mechanism that keeps the promise. A comment at its constant
 // says which promise it breaks, by the rules of internal/check where one of them tells it, and how it shows.
 //
-// Waiting for what they belong to: a hint deleted before its acknowledgement, a hint for an owner of before, hints counted as
-// owners (hints); a tree that is not updated, an exchange that ends at the first damaged block, a tombstone collected too
-// early (Merkle trees); a message of an old ring accepted, a write to the new owners only (ring changes); an increment applied
+// Waiting for what they belong to: a message of an old ring accepted, a write to the new owners only (ring changes); an increment applied
 // twice by a retry (counters); a compare-and-set read without a round, a promise not synced (linearizable buckets).
 package plant
 
@@ -92,6 +90,34 @@ const (
 	// what its writer saw.
 	BadContextIsNone
 
+	// HintDropEarly: a hint is forgotten when it is sent, not when it has arrived. Diverged: with exchange switched off, what was sent
+	// while the target died again never arrives; Lost, where a stand-in's hint was the last copy.
+	HintDropEarly
+	// HintForFormerOwner: a stand-in's hint whose target no longer owns the key is dropped, not taken to those who do. Lost.
+	HintForFormerOwner
+	// StandinsCountAsOwners: stand-ins take the place of owners in writes that did not ask for it. Quorum: strict reads miss them.
+	StandinsCountAsOwners
+
+	// TreeNotUpdated: a write leaves the Merkle tree as it was. Diverged: replicas differ for ever, and their trees say that they are equal.
+	TreeNotUpdated
+	// ExchangeStopsAtDamage: an exchange ends at the first object that one side cannot read. Diverged: nothing behind it is compared.
+	ExchangeStopsAtDamage
+	// UnsyncedVotes: a store that has lost data, or was set back, votes before it has synced. Quorum.
+	UnsyncedVotes
+
+	// CollectTooEarly: tombstones are collected though not every owner has taken part. Zombie: one that was away brings the value back.
+	CollectTooEarly
+	// WatermarkIgnored: a version from below the watermark is taken like any other. Zombie: a late message or an old disk undoes a delete.
+	WatermarkIgnored
+	// CounterFloorLost: after an object was collected the counters of its dots begin at 1 again. Lost: an old tombstone that turns up
+	// swallows the new value.
+	CounterFloorLost
+	// ExpiryIgnoredByReads: a version is shown after it has expired.
+	ExpiryIgnoredByReads
+
+	// FullDiskAccepts: a store takes client writes until its disk is full to the last byte.
+	FullDiskAccepts
+
 	end
 )
 
@@ -121,6 +147,18 @@ var names = [...]string{
 	RejoinOff:          "rejoin-off",
 	VoteNotKept:        "vote-not-kept",
 	BadContextIsNone:   "bad-context-is-none",
+
+	HintDropEarly:         "hint-drop-early",
+	HintForFormerOwner:    "hint-for-former-owner",
+	StandinsCountAsOwners: "standins-count-as-owners",
+	TreeNotUpdated:        "tree-not-updated",
+	ExchangeStopsAtDamage: "exchange-stops-at-damage",
+	UnsyncedVotes:         "unsynced-votes",
+	CollectTooEarly:       "collect-too-early",
+	WatermarkIgnored:      "watermark-ignored",
+	CounterFloorLost:      "counter-floor-lost",
+	ExpiryIgnoredByReads:  "expiry-ignored-by-reads",
+	FullDiskAccepts:       "full-disk-accepts",
 }
 
 // String is the bug's name, as in RONDO_PLANT.
