@@ -276,8 +276,8 @@ func TestItemsAreCutBetweenTokens(t *testing.T) {
 // Whatever two nodes hold, one exchange makes them equal, and a ring of exchanges makes three equal.
 func TestExchangeModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		partitions := 1 << rapid.IntRange(0, 10).Draw(rt, "partition bits")
-		ships := fleet(t, partitions, 3, func(c *Config) {})
+		partitions := 1 << rapid.IntRange(6, 12).Draw(rt, "partition bits")
+		ships := fleet(t, partitions, 3, nil)
 		for i := range ships {
 			ships[i].store.replicas = func(bucket string) int { return int(bucket[0]-'0') + 1 }
 		}
@@ -315,4 +315,28 @@ func TestExchangeModel(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What an exchange costs this process, both sides, with a hundred thousand objects.
+func BenchmarkExchange(b *testing.B) {
+	const keys = 100_000
+	for _, differing := range []int{0, 10, 1000} {
+		b.Run(fmt.Sprint(differing), func(b *testing.B) {
+			ships := fleet(b, 256, 3, nil)
+			everywhere(b, ships[:2], keys)
+			var bytes, messages int64
+			b.ReportAllocs()
+			for b.Loop() {
+				b.StopTimer()
+				for i := range differing {
+					ships[0].write(testKey(i*(keys/differing)), "changed")
+				}
+				b.StartTimer()
+				result := mustExchange(b, ships[0], ships[1])
+				bytes, messages = bytes+result.Bytes, messages+int64(result.Messages)
+			}
+			b.ReportMetric(float64(bytes)/float64(b.N), "wire-B/op")
+			b.ReportMetric(float64(messages)/float64(b.N), "messages/op")
+		})
+	}
 }

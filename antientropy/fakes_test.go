@@ -425,6 +425,13 @@ func (n *sea) forgetTraffic() {
 	n.messages, n.bytes, n.kinds = 0, 0, map[byte]int{}
 }
 
+// traffic is how many messages were sent, how many of them by kind, and the bytes of both ways.
+func (n *sea) traffic() (messages, bytes int, kinds map[byte]int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.messages, n.bytes, maps.Clone(n.kinds)
+}
+
 func nodeID(i int) ring.NodeID { return ring.NodeID(fmt.Sprintf("%x%031x", i+1, i+1)) }
 
 // testLayout is version 1 for so many nodes.

@@ -34,12 +34,12 @@ func TestRunningNodesBecomeEqualAndStayQuiet(t *testing.T) {
 		sameEverywhere(t, ships...)
 		ships[0].sea.forgetTraffic()
 		time.Sleep(100 * time.Second)
-		got := ships[0].sea.messages
-		if got != ships[0].sea.kinds[kindRoots] || got < 3*2*9 || got > 3*2*11+6 {
-			t.Errorf("%d messages in 100 s, by kind %v; want about 60, roots only", got, ships[0].sea.kinds)
+		got, bytes, kinds := ships[0].sea.traffic()
+		if got != kinds[kindRoots] || got < 3*2*9 || got > 3*2*11+6 {
+			t.Errorf("%d messages in 100 s, by kind %v; want about 60, roots only", got, kinds)
 		}
-		if most := got * 4500; ships[0].sea.bytes > most {
-			t.Errorf("%d bytes in 100 s", ships[0].sea.bytes)
+		if most := got * 4500; bytes > most {
+			t.Errorf("%d bytes in 100 s", bytes)
 		}
 	})
 }
@@ -81,7 +81,7 @@ func TestNoExchangeMeansNone(t *testing.T) {
 		defer stop()
 		ships[0].Met(ships[1].id)
 		time.Sleep(time.Hour)
-		if got := ships[0].sea.messages; got != 0 {
+		if got, _, _ := ships[0].sea.traffic(); got != 0 {
 			t.Errorf("%d messages", got)
 		}
 		if err := ships[0].Repair(t.Context(), -1, func(Progress) {}); err != nil {
@@ -111,8 +111,8 @@ func TestManyNodesExchangeLessOften(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		net.forgetTraffic()
 		time.Sleep(time.Minute)
-		if got := net.kinds[kindRoots]; got < 180 || got > 60*45/10 {
-			t.Errorf("%d exchanges in a minute, want about 240", got)
+		if _, _, kinds := net.traffic(); kinds[kindRoots] < 180 || kinds[kindRoots] > 60*45/10 {
+			t.Errorf("%d exchanges in a minute, want about 240", kinds[kindRoots])
 		}
 	})
 }

@@ -43,9 +43,8 @@ func TestTreeShowsWhereLeavesDiffer(t *testing.T) {
 		y.build(s, a) // room that was used before changes nothing
 		x.build(s, a)
 		y.build(s, b)
-		width := len(a)
 		for level := 0; level <= s.levels(); level++ {
-			width = len(a) / s.nodes(level)
+			width := len(a) / s.nodes(level)
 			for n := range s.nodes(level) {
 				under, other := a[n*width:(n+1)*width], b[n*width:(n+1)*width]
 				if got, want := x.level[level][n] == y.level[level][n], slices.Equal(under, other); got != want {

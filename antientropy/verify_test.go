@@ -4,6 +4,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,10 +120,11 @@ func TestVerificationThatFindsSomething(t *testing.T) {
 		ships := fleet(t, 4, 3, func(c *Config) { verifying(c); c.NoExchange, c.Interval = false, 24*time.Hour })
 		a := ships[0]
 		everywhere(t, ships, 40)
-		broken := true
+		var broken atomic.Bool
+		broken.Store(true)
 		w := &walker{bytes: 1000}
 		w.found = func(partition int) (VerifyResult, error) {
-			if partition == 2 && broken {
+			if partition == 2 && broken.Load() {
 				return VerifyResult{WrongLeaves: 3, Damaged: 1}, errors.New("block is damaged")
 			}
 			return VerifyResult{}, nil
@@ -138,7 +140,7 @@ func TestVerificationThatFindsSomething(t *testing.T) {
 		if s.Exchanges < 4 || s.Exchanges > 6 { // two at the start, and one more with each
 			t.Errorf("%d exchanges, want 4", s.Exchanges)
 		}
-		broken = false
+		broken.Store(false)
 		time.Sleep(62 * time.Minute)
 		if s := a.Status(); s.VerifyAge == 0 {
 			t.Error("no complete cycle")
