@@ -87,6 +87,9 @@ func (s *session) repairNode(ctx context.Context, n askedNode, partition int, ou
 		return show.failure
 	}
 	if output != "json" {
+		if last.Error == "" {
+			last.Error = show.problem
+		}
 		if err := s.print(repairText(n.name, last)); err != nil {
 			return err
 		}
@@ -104,6 +107,7 @@ type repairShow struct {
 	json     bool
 	terminal *progress // nil elsewhere
 	failure  error     // of writing
+	problem  string    // the first that a step told
 
 	mu   sync.Mutex
 	last client.RepairProgress // for the line that changes
@@ -123,6 +127,11 @@ func (s *session) repairProgress(node, output string) *repairShow {
 
 // step shows one step.
 func (r *repairShow) step(p client.RepairProgress) {
+	if p.Error != "" && r.problem == "" {
+		if r.problem = p.Error; p.Peer != "" {
+			r.problem = shown(p.Peer) + ": " + p.Error
+		}
+	}
 	switch {
 	case r.json:
 		b, err := json.Marshal(struct {
@@ -184,7 +193,7 @@ func repairText(node string, p client.RepairProgress) string {
 	}
 	why := p.Error
 	if why == "" {
-		why = "the steps above say why"
+		why = "it did not say why"
 	}
 	return fmt.Sprintf("%s: not everything is equal: %s; %s of %s, %s\n", shown(node), why, countText(p.Partitions), plural(p.Total, "comparison"), movedText(p))
 }

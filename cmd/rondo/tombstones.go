@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 
 	"github.com/rondodb/rondo/internal/client"
@@ -81,7 +80,7 @@ func tombstonesText(answers []told[*client.Tombstones], partitions bool) string 
 	case !partitions:
 		return text
 	case len(rows) == 0:
-		return text + fmt.Sprintf("\nNo partition holds any.\n")
+		return text + "\nNo partition holds any.\n"
 	}
 	return text + "\n" + table([]string{"NODE", "PARTITION", "N", "WAITING", "OLDEST", "COLLECTED UP TO", "BLOCKED BY"}, rows)
 }

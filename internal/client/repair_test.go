@@ -3,19 +3,19 @@ package client
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 // node is a server that gives one answer.
-func node(t *testing.T, status int, body string, calls *int) string {
+func node(t *testing.T, status int, body string, calls *atomic.Int64) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if *calls++; status == 0 {
+		if calls.Add(1); status == 0 {
 			panic(http.ErrAbortHandler)
 		}
 		w.WriteHeader(status)
@@ -44,7 +44,7 @@ func TestFailoverOfFullDisks(t *testing.T) {
 		"the next breaks off":      {[]int{507, 0, 200}, []string{full, "", `{"context":"c"}`}, []int{1, 1, 0}, "", true},
 		"the next says otherwise":  {[]int{507, 503, 200}, []string{full, `{"code":"quorum_unavailable"}`, `{}`}, []int{1, 1, 0}, "quorum_unavailable", false},
 	} {
-		calls := make([]int, len(test.statuses))
+		calls := make([]atomic.Int64, len(test.statuses))
 		var urls []string
 		for i, status := range test.statuses {
 			urls = append(urls, node(t, status, test.bodies[i], &calls[i]))
@@ -69,8 +69,10 @@ func TestFailoverOfFullDisks(t *testing.T) {
 		case !errors.As(err, &problem) || problem.Code != test.code:
 			t.Errorf("%s: got %v, want %s", name, err, test.code)
 		}
-		if got, want := fmt.Sprint(calls), fmt.Sprint(test.calls); got != want {
-			t.Errorf("%s: got calls %s, want %s", name, got, want)
+		for i := range calls {
+			if got, want := int(calls[i].Load()), test.calls[i]; got != want {
+				t.Errorf("%s: got %d calls of node %d, want %d", name, got, i, want)
+			}
 		}
 	}
 }
