@@ -153,7 +153,7 @@ func (c crash) lost(t *testing.T) string {
 }
 
 // misindexed compares the index with the objects.
-func (s *Store) misindexed(t *testing.T) string {
+func (s *Store) misindexed(t testing.TB) string {
 	s.background.Wait()
 	states := map[string]vclock.State{}
 	live := int64(0)

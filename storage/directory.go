@@ -44,6 +44,8 @@ type identity struct {
 	Loss string `json:"loss,omitempty"`
 	// Salvage is there from when damage was found until all that can be read stands in a new database.
 	Salvage *salvageNote `json:"salvage,omitempty"`
+	// Align says that what is derived from the objects (the index, the trees) may not fit them, until it has been made to.
+	Align bool `json:"align,omitempty"`
 	// Inode is that of node.json itself: another one says that the directory is a copy. 0 = not known, by an earlier build.
 	Inode uint64 `json:"inode,omitempty"`
 	// Copied is that finding, until the database itself says so.
@@ -171,13 +173,23 @@ func (d *directory) noteSalvage(what string) error {
 	})
 }
 
-// noteOpened notes that the directory has a database, and that this database knows whatever was found.
-func (d *directory) noteOpened() error {
-	who := d.known()
-	if who.Database && who.Loss == "" && who.Salvage == nil && !who.Copied && who.Inode != 0 {
+// noteAlign notes that what is derived from the objects may not fit them, or that it does again.
+func (d *directory) noteAlign(align bool) error {
+	if d.known().Align == align {
 		return nil
 	}
-	return d.note(func(who *identity) { who.Database, who.Loss, who.Salvage, who.Copied = true, "", nil, false })
+	return d.note(func(who *identity) { who.Align = align })
+}
+
+// noteOpened notes that the directory has a database, and that this database knows whatever was found but for align.
+func (d *directory) noteOpened(align bool) error {
+	who := d.known()
+	if who.Database && who.Loss == "" && who.Salvage == nil && !who.Copied && who.Inode != 0 && who.Align == align {
+		return nil
+	}
+	return d.note(func(who *identity) {
+		who.Database, who.Loss, who.Salvage, who.Copied, who.Align = true, "", nil, false, align
+	})
 }
 
 // readIdentity reads node.json; nil where the directory is new.

@@ -208,7 +208,7 @@ func (s *Store) countHints(partitions int) error {
 	s.hints.mu.Lock()
 	s.hints.kept = make([]atomic.Int64, partitions)
 	s.hints.mu.Unlock()
-	if err := s.findTargets(partitions); err != nil {
+	if err := s.findTargets(); err != nil {
 		return err
 	}
 	snapshot, err := s.db.GetSnapshot()
@@ -227,7 +227,7 @@ func (s *Store) countHints(partitions int) error {
 }
 
 // findTargets seeks from target to target, and reads the marks.
-func (s *Store) findTargets(partitions int) error {
+func (s *Store) findTargets() error {
 	it := s.db.NewIterator(util.BytesPrefix([]byte{spaceHint}), &opt.ReadOptions{DontFillCache: true})
 	defer it.Release()
 	for ok := it.First(); ok; {
@@ -247,7 +247,7 @@ func (s *Store) findTargets(partitions int) error {
 	defer marks.Release()
 	for marks.Next() {
 		id, partition, ok := parseDivergent(marks.Key())
-		if !ok || partition >= partitions {
+		if !ok {
 			return s.corruptNote(fmt.Errorf("mark of a divergent partition %x", marks.Key()))
 		}
 		s.hints.target(id).setDivergent(partition, true)

@@ -156,7 +156,10 @@ func (s *Store) inBackground(snapshot *leveldb.Snapshot, rebuild bool) error {
 		if err := s.rebuild(); err != nil {
 			return fmt.Errorf("compute Merkle trees: %w", err)
 		}
-		var err error
+		err := s.aligned()
+		if err != nil {
+			return fmt.Errorf("note that everything fits the objects: %w", err)
+		}
 		if snapshot, err = s.quietSnapshot(); err != nil {
 			return err
 		}

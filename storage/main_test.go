@@ -3,9 +3,11 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
+	"github.com/syndtr/goleveldb/leveldb/util"
 	"go.uber.org/goleak"
 
 	"github.com/rondodb/rondo/internal/memdisk"
@@ -142,4 +144,47 @@ func brokenBy(t testing.TB, s *Store) *BrokenError {
 		t.Fatal("the store does not say that it is broken")
 	}
 	return nil
+}
+
+// miscounted compares the figures of hints with the hints.
+func (s *Store) miscounted(t testing.TB) string {
+	t.Helper()
+	s.background.Wait()
+	stats, known := s.HintStats()
+	if !known {
+		return "the hints are not counted"
+	}
+	kept := map[int]int64{}
+	for _, st := range stats {
+		got := HintStat{Target: st.Target, Divergent: st.Divergent}
+		it := s.db.NewIterator(util.BytesPrefix(appendHintPrefix(nil, st.Target)), nil)
+		for it.Next() {
+			_, key, err := parseHintKey(it.Key())
+			if err != nil {
+				t.Fatal(err)
+			}
+			got.Count++
+			got.Bytes += hintSize(it.Key(), it.Value())
+			if at := hintTime(it.Value()); got.Oldest == 0 || at < got.Oldest {
+				got.Oldest = at
+			}
+			if isKept(it.Value()) {
+				kept[partitionOf(key.Token, testPartitions)]++
+			}
+		}
+		it.Release()
+		if off := got.Oldest - st.Oldest; off < 0 || off > hintAge {
+			return fmt.Sprintf("the oldest hint is from %d, told is %d", got.Oldest, st.Oldest)
+		}
+		got.Oldest = st.Oldest
+		if !reflect.DeepEqual(got, st) {
+			return fmt.Sprintf("counted %+v, there is %+v", st, got)
+		}
+	}
+	for p := range testPartitions {
+		if got, known := s.HintsIn(p); !known || got != kept[p] {
+			return fmt.Sprintf("counted %d kept hints in partition %d (%v), there are %d", got, p, known, kept[p])
+		}
+	}
+	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 
 	lderrors "github.com/syndtr/goleveldb/leveldb/errors"
@@ -31,21 +32,12 @@ const (
 //     in that order. One that is not there was removed, or the manifest has lost its newest records.
 //   - A record is written to the manifest only once the one before it is synced. So a crash damages the last one alone.
 func (d *disk) missing() (string, error) {
-	fd, err := d.Storage.GetMeta()
+	m, fd, err := d.manifest()
 	if err != nil {
-		return "", nil // a new directory, or goleveldb refuses and tells why
-	}
-	r, err := d.Storage.Open(fd)
-	if err != nil {
-		return "", nil // likewise
-	}
-	var m manifest
-	err = m.read(r)
-	if cerr := r.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", fd, err)
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", nil // a new directory
+		}
+		return "", err
 	}
 	if m.broken {
 		return fd.String() + " is damaged", nil
@@ -65,6 +57,22 @@ func (d *disk) missing() (string, error) {
 		return "", nil
 	}
 	return fmt.Sprintf("%s is missing, on which %s counts", want, fd), nil
+}
+
+// manifest reads the one that is in use.
+func (d *disk) manifest() (m manifest, fd storage.FileDesc, err error) {
+	if fd, err = d.GetMeta(); err != nil {
+		return m, fd, fmt.Errorf("find manifest: %w", err)
+	}
+	r, err := d.Open(fd)
+	if err != nil {
+		return m, fd, fmt.Errorf("open %s: %w", fd, err)
+	}
+	err = m.read(r)
+	if cerr := r.Close(); err == nil {
+		err = cerr
+	}
+	return m, fd, wrap("read "+fd.String(), err)
 }
 
 // manifest is what is read of one.

@@ -75,7 +75,7 @@ func (s *Store) open(handles int) (err error) {
 			return err
 		}
 		if err := s.abandon(); err != nil {
-			return err
+			s.log.Warn("the damaged database did not close cleanly", "error", err)
 		}
 		s.begin()
 		err = s.openNoted(handles)
@@ -116,7 +116,12 @@ func (s *Store) openNoted(handles int) error {
 	if err := s.takeStock(mark); err != nil {
 		return err
 	}
-	if err := s.dir.noteOpened(); err != nil {
+	if s.lenient = s.lenient || s.dir.known().Align; s.lenient {
+		if err := s.distrustTrees(); err != nil {
+			return err
+		}
+	}
+	if err := s.dir.noteOpened(s.lenient); err != nil {
 		return err
 	}
 	partitions, err := s.read(storeKey(notePartitions))
@@ -131,6 +136,14 @@ func (s *Store) openNoted(handles int) error {
 		return s.corruptNote(err)
 	}
 	return s.settle(n)
+}
+
+// aligned is told that the index fits the objects again.
+func (s *Store) aligned() error {
+	if err := s.disk.syncJournals(); err != nil {
+		return err
+	}
+	return s.dir.noteAlign(false)
 }
 
 // begin makes the state of a store that is not open.
@@ -240,6 +253,9 @@ func (s *Store) openDatabase(mark *cleanMark, interrupted bool, handles int) err
 		}
 	}
 	s.lenient = true
+	if err := s.dir.noteAlign(true); err != nil { // a record that is left out may have made an index entry for one that is not
+		return err
+	}
 	if s.db, err = leveldb.Open(s.disk, s.options(handles, opt.DefaultStrict)); err != nil {
 		s.db = nil
 		return wrap("open database", err)

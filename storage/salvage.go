@@ -241,12 +241,15 @@ func (c *copier) put(k, v []byte, sequence uint64) error {
 
 // noteOutlivesSalvage tells which of the store's own notes are true of the copy.
 func noteOutlivesSalvage(k, v []byte) bool {
+	if _, _, ok := parseDivergent(k); ok {
+		return true
+	}
 	for _, note := range []struct {
 		prefix string
 		size   int
-	}{{prefixDivergent, -1}, {noteFence, 8}, {noteFiled, filedLen}} { // what others hold this store to; where objects were filed
+	}{{noteFence, 8}, {noteFiled, filedLen}} { // what others hold this store to; where objects were filed
 		if bytes.HasPrefix(k, storeKey(note.prefix)) {
-			return v == nil || note.size < 0 || len(v) == note.size
+			return v == nil || len(v) == note.size
 		}
 	}
 	if string(k) != string(storeKey(notePartitions)) {

@@ -83,7 +83,7 @@ type Stats struct {
 	TableCompactions  uint64
 	CompactionTime    time.Duration
 	UncleanStart      bool   // no clean stop came before this start
-	LenientStart      bool   // damaged records were dropped at this start
+	LenientStart      bool   // damaged records were dropped at this start, or at one after which the index was not made to fit again
 	Damage            string // what was found lost and has not been brought back; "" = nothing
 	Unsynced          int    // classes without a vote; -1 = all, of a number that is not known yet
 	Restored          bool   // they have none because the data are a copy, and not because of a loss

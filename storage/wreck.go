@@ -30,9 +30,11 @@ const salvageStrict = opt.StrictBlockChecksum | opt.StrictJournalChecksum
 // several times, with states of any age and some that were deleted (v is nil then), ordered by sequence. k and v are valid until put returns.
 func (w *wreck) each(put func(k, v []byte, sequence uint64) error) error {
 	source := newDisk(readOnly{w.files})
-	_, err := source.GetMeta()
+	m, _, err := source.manifest()
 	what := ""
-	if err == nil {
+	if err == nil && m.torn { // what is left of it makes a database, and a shorter one
+		what = "the manifest is damaged"
+	} else if err == nil {
 		what, err = source.missing()
 	}
 	if err == nil && what == "" {
