@@ -17,11 +17,14 @@ import (
 	"syscall"
 	"time"
 
+	leveldb "github.com/syndtr/goleveldb/leveldb/storage"
+
 	"github.com/rondodb/rondo/gossip"
 	"github.com/rondodb/rondo/internal/memdisk"
 	"github.com/rondodb/rondo/internal/memnet"
 	"github.com/rondodb/rondo/internal/verify"
 	"github.com/rondodb/rondo/peer"
+	"github.com/rondodb/rondo/ring"
 	"github.com/rondodb/rondo/storage"
 )
 
@@ -43,6 +46,7 @@ type simulation struct {
 	late     sync.WaitGroup // ends of faults that last for a while
 	busy     chan struct{}  // holds a token while the cluster is changed; no mutex, since time passes meanwhile
 	zombies  sync.WaitGroup // nodes whose machine is gone
+	repair   simRepair      // of nodes that start from now on
 	tokens   map[string]string
 	result   *verify.Result // of finish
 	problems []string       // what must not happen and no history shows
@@ -57,15 +61,28 @@ type simHost struct {
 	boots    int
 	dir      string
 	disk     *memdisk.Disk
+	saved    *simSnapshot
+	id       ring.NodeID
 	net      *memnet.Host // of this boot
 	node     *Node        // nil while it is down
 	clock    simClock
 	pauses   int  // faults that hold it
 	sick     bool // its disk has been made to refuse writes
-	failing  bool // an fsync is going to fail, or has failed
 	waiting  bool // it could not start on a full disk
-	lost     bool // its database is gone, and nobody has said that this is accepted
-	accept   bool // somebody has
+}
+
+// running is the node's present life, nil while it is down or just opened again.
+func (h *simHost) running() *life {
+	if h.node == nil {
+		return nil
+	}
+	return h.node.current()
+}
+
+// simSnapshot is a copy of a machine's disk.
+type simSnapshot struct {
+	disk     *memdisk.Disk
+	identity []byte
 }
 
 // simClock is a wall clock that is wrong.
@@ -209,40 +226,72 @@ func (s *simulation) boot(h *simHost) error {
 	}
 	if h.dir == "" { // the seed fixes identities, and with them the ring
 		id := fmt.Sprintf("%016x%016x", s.random.Uint64(), s.random.Uint64())
+		h.id = ring.NodeID(id)
 		identity := fmt.Sprintf(`{"format":1,"id":%q,"created":"2000-01-01T00:00:00Z"}`, id)
-		if err := os.WriteFile(filepath.Join(dir, "node.json"), []byte(identity), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, identityFile), []byte(identity), 0o600); err != nil {
 			return err
 		}
-	} else { // the process before may still hold its directory
-		b, err := os.ReadFile(filepath.Join(h.dir, "node.json"))
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(dir, "node.json"), b, 0o600); err != nil {
-			return err
-		}
+	} else if err := os.Link(filepath.Join(h.dir, identityFile), filepath.Join(dir, identityFile)); err != nil {
+		return err // a link, since a copy would look like a restored one; the process before may still hold its directory
 	}
 	h.dir = dir
 	return s.open(h)
+}
+
+// identityFile is what of a data directory is in no database.
+const identityFile = "node.json"
+
+// snapshot copies a machine's disk as it is at this instant.
+func (s *simulation) snapshot(h *simHost) error {
+	b, err := os.ReadFile(filepath.Join(h.dir, identityFile))
+	if err != nil {
+		return err
+	}
+	h.saved = &simSnapshot{h.disk.Clone(), b}
+	return nil
+}
+
+// restore puts the copy in place of the disk of a machine that is down.
+func (s *simulation) restore(h *simHost) error {
+	if h.saved == nil {
+		return fmt.Errorf("there is no snapshot of %s", h.name)
+	}
+	h.disk.Detach()
+	h.disk = h.saved.disk.Clone()
+	path := filepath.Join(h.dir, identityFile)
+	if err := os.WriteFile(path+".restored", h.saved.identity, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".restored", path) // another file than the one that was copied
+}
+
+// rot flips a bit of a file of these types.
+func (s *simulation) rot(h *simHost, types leveldb.FileType) {
+	if fd, bit, ok := h.disk.FlipBit(s.random, types); ok {
+		s.note("%s: bit %d of %v is flipped", h.name, bit, fd)
+	} else {
+		s.note("%s: there is nothing that could rot", h.name)
+	}
 }
 
 // open starts a node in its directory.
 func (s *simulation) open(h *simHost) error {
 	s.resume(h)
 	handle := s.network.Host(h.ip)
-	disk, seed := h.disk, s.random.Uint64()
+	disk, seed, repair := h.disk, s.random.Uint64(), s.repair
 	var join []string
 	for _, other := range s.hosts {
 		join = append(join, other.ip+":7072")
 	}
 	n, err := New(Config{
 		Data: h.dir, Name: h.name, Cluster: "sim", HTTP: h.ip + ":7070", Peer: h.ip + ":7071", Gossip: h.ip + ":7072",
-		Join: join, Expect: len(s.hosts), Insecure: true, Partitions: 16, Cache: minCache, AcceptLoss: h.accept,
+		Join: join, Expect: len(s.hosts), Insecure: true, Partitions: 16, Cache: minCache, HintLimit: repair.hintLimit,
 		machine: machine{
 			listen: func(addr string) (net.Listener, error) { return handle.Listen(addr) },
 			withStorage: func(c *storage.Config) {
 				c.Backend, c.WriteBuffer, c.BlockCacheBytes = disk, 64<<10, 256<<10
 			},
+			withRepair: repair.apply,
 			withPeer: func(c *peer.Config) {
 				c.Dial = handle.Dial
 				c.Rand = rand.New(rand.NewPCG(seed, 2))
@@ -264,7 +313,7 @@ func (s *simulation) open(h *simHost) error {
 	}
 	if err := n.Open(); err != nil {
 		handle.Crash(false)
-		if errors.Is(err, syscall.ENOSPC) && h.sick { // the operator's turn: see cure
+		if errors.Is(err, syscall.ENOSPC) && h.sick { // somebody starts it again when there is room: see cure
 			s.note("%s cannot start: %v", h.name, err)
 			h.waiting = true
 			return nil
@@ -314,7 +363,6 @@ func (s *simulation) crash(h *simHost, power bool) {
 func (s *simulation) lose(h *simHost, residue memdisk.Residue) {
 	old := h.disk
 	old.Detach()
-	h.failing = false
 	if residue == memdisk.Everything {
 		h.disk = old.Clone() // what was not synced still is not
 	} else {
@@ -334,18 +382,26 @@ func (s *simulation) bury(h *simHost) {
 	})
 }
 
-// drain stops a node cleanly; boot brings it back.
+// drain stops a node cleanly; reopen brings it back.
 func (s *simulation) drain(h *simHost) {
 	if h.node == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	if err := h.node.Close(ctx); err != nil && !h.sick {
+	if err := s.halt(h); err != nil {
 		s.problem("stop %s: %v", h.name, err)
 	}
 	h.net.Crash(false) // whatever still hangs on it
 	h.node, h.net = nil, nil
+}
+
+// halt ends a process as SIGTERM does. A disk that refuses writes may keep it from ending cleanly.
+func (s *simulation) halt(h *simHost) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := h.node.Close(ctx); !h.sick {
+		return err
+	}
+	return nil
 }
 
 // reopen starts a drained node again in the directory that it left cleanly.
@@ -409,14 +465,8 @@ func (s *simulation) healAll() error {
 		if err := s.cure(h); err != nil {
 			return err
 		}
-		if h.lost { // nothing but the final reads comes from now on, and they bring back what is lost
-			s.crash(h, false)
-			h.lost, h.accept = false, true
-		}
-		if h.node == nil {
-			if err := s.boot(h); err != nil {
-				return err
-			}
+		if err := s.boot(h); err != nil {
+			return err
 		}
 	}
 	began := time.Now()
@@ -451,16 +501,10 @@ func (s *simulation) healNetwork() {
 	s.relink()
 }
 
-// cure gives a sick disk its room back. A store that has failed needs its node started again: that is today's rule.
+// cure gives a sick disk its room back. A node that runs finds that out by itself; one that could not start is started once more.
 func (s *simulation) cure(h *simHost) error {
-	if !h.sick {
-		return nil
-	}
 	h.disk.SetCapacity(0)
-	switch {
-	case h.node != nil && (h.failing || h.node.current().store.Healthy() != nil):
-		s.crash(h, false)
-	case !h.waiting:
+	if !h.waiting {
 		return nil
 	}
 	h.waiting = false
@@ -487,19 +531,20 @@ func (s *simulation) notWhole() string {
 	var wrong []string
 	rings := map[string]bool{}
 	for _, h := range s.hosts {
-		if h.node == nil {
+		if h.running() == nil {
 			return h.name + " is down"
 		}
 	}
 	for _, h := range s.hosts {
-		l := h.node.current().members.Layout()
+		n := h.running()
+		l := n.members.Layout()
 		if l == nil {
 			wrong = append(wrong, h.name+" has no ring")
 			continue
 		}
 		rings[fmt.Sprint(l.Version(), " ", l.Hash())] = true
 		for _, other := range s.hosts {
-			if !h.node.current().members.Alive(other.node.ID()) {
+			if !n.members.Alive(other.id) {
 				wrong = append(wrong, fmt.Sprintf("%s does not see %s", h.name, other.name))
 			}
 		}
@@ -544,12 +589,9 @@ func (s *simulation) close() error {
 		if h.node == nil {
 			continue
 		}
-		n, sick := h.node, h.sick
 		group.Go(func() {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			defer cancel()
-			if err := n.Close(ctx); err != nil && !sick {
-				errs[i] = fmt.Errorf("close %s: %w", n.Name(), err)
+			if err := s.halt(h); err != nil {
+				errs[i] = fmt.Errorf("close %s: %w", h.name, err)
 			}
 		})
 	}

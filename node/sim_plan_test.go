@@ -15,15 +15,26 @@ func simPlan(seed uint64) []string {
 	p.nodes = []int{3, 3, 3, 3, 4, 5, 5, 5, 6, 7}[p.random.IntN(10)]
 	p.add("cluster %d", p.nodes)
 	levels := p.levels()
-	p.add("load clients=%d pace=%dms keys=%d seed=%d%s", 4+p.random.IntN(5), 60+p.random.IntN(120), 2+p.random.IntN(5), seed, levels)
-	p.add("wait %v", p.span(time.Second, 3*time.Second))
-	loses := -1 // the fault that is the loss of one disk: what a quorum has acknowledged is on another one
-	if levels == "" && p.random.IntN(4) == 0 {
-		loses = p.random.IntN(4)
+	extra := levels
+	if p.random.IntN(3) == 0 {
+		extra += fmt.Sprintf(" sloppy=%d", 10+p.random.IntN(91))
 	}
-	for i := range 4 + p.random.IntN(7) {
-		if i == loses {
-			p.add("lose %s for %v", p.node(), p.lasting())
+	if p.expires = p.random.IntN(4) == 0; p.expires {
+		extra += " ttl=3s skew=500ms"
+	}
+	if p.random.IntN(4) > 0 {
+		extra += " quiet"
+	}
+	p.add("load clients=%d pace=%dms keys=%d seed=%d%s", 4+p.random.IntN(5), 60+p.random.IntN(120), 2+p.random.IntN(5), seed, extra)
+	p.add("wait %v", p.span(time.Second, 3*time.Second))
+	faults := 4 + p.random.IntN(7)
+	disk := faults // the fault that takes one disk: what a quorum has acknowledged is on another one
+	if levels == "" && p.random.IntN(3) == 0 {
+		disk = p.random.IntN(faults)
+	}
+	for i := range faults {
+		if i == disk {
+			p.disk()
 		} else {
 			p.fault()
 		}
@@ -41,9 +52,10 @@ func simPlan(seed uint64) []string {
 }
 
 type planner struct {
-	random *rand.Rand
-	nodes  int
-	lines  []string
+	random  *rand.Rand
+	nodes   int
+	expires bool // values do: clocks may be wrong by half a second only
+	lines   []string
 }
 
 func (p *planner) add(format string, args ...any) {
@@ -89,11 +101,34 @@ func (p *planner) some() string {
 func (p *planner) lasting() time.Duration {
 	switch p.random.IntN(8) {
 	case 0:
+		if p.random.IntN(5) == 0 { // away for longer than anything waits
+			return p.span(80*time.Second, 120*time.Second)
+		}
 		return p.span(30*time.Second, 50*time.Second)
 	case 1, 2:
 		return p.span(100*time.Millisecond, time.Second)
 	}
 	return p.span(time.Second, 10*time.Second)
+}
+
+// disk takes what one disk holds: all of it, a part, or what is new on it.
+func (p *planner) disk() {
+	node := p.node()
+	switch p.random.IntN(4) {
+	case 0:
+		p.add("lose %s for %v", node, p.lasting())
+	case 1:
+		p.add("rot %s", node)
+	case 2: // at rest: the next start finds it
+		p.add("drain %s for %v", node, p.span(2*time.Second, 5*time.Second))
+		p.add("wait 1s")
+		p.add("rot %s %s", node, []string{"table", "journal", "manifest"}[p.random.IntN(3)])
+	default:
+		p.add("snapshot %s", node)
+		p.add("wait %v", p.span(time.Second, 10*time.Second))
+		p.fault()
+		p.add("restore %s for %v", node, p.lasting())
+	}
 }
 
 func (p *planner) fault() {
@@ -125,6 +160,10 @@ func (p *planner) fault() {
 	case 16:
 		p.add("reset %s", p.two())
 	case 17:
+		if p.expires {
+			p.add("clock %s %v for %v", p.node(), p.span(-500*time.Millisecond, 500*time.Millisecond), p.lasting())
+			return
+		}
 		if p.random.IntN(2) == 0 {
 			p.add("drift %s %+d%% for %v", p.node(), p.random.IntN(41)-20, p.lasting())
 			return

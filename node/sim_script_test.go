@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,10 @@ import (
 //	crash n1 n2 [for 5s]              kill -9
 //	power n1|all [for 5s]             power loss: what was not synced is gone
 //	blackout n1|all                   power loss, back at once; nothing unsynced is left by luck
-//	lose n1 [for 5s]                  its database is gone; it comes back as itself, and must not vote until finish accepts the loss
+//	lose n1 [for 5s]                  its database is gone; it comes back as itself
+//	rot n1 [table|journal|manifest]   a bit of what its disk holds flips; of a table where nothing else is said
+//	snapshot n1                       its disk is copied
+//	restore n1 [for 5s]               it is killed, and comes back with the disk of the snapshot
 //	drain n1 [for 5s]                 a clean stop
 //	start n1                          what was stopped runs again
 //	pause n1 [for 5s]                 SIGSTOP, as others see it
@@ -44,12 +48,24 @@ import (
 //	clock n1 +1h [for 5s]             the wall clock is wrong
 //	drift n1 +10% [for 5s]            the wall clock is fast
 //	full n1 [for 5s]                  the disk takes no more
-//	eio n1 [for 5s]                   the next fsync of a journal fails, and the node is started again after that time
+//	eio n1                            the next fsync of a journal fails
 //	storm every 5s for 60s            each node in turn is killed and started
 //	heal                              the network; clocks
-//	put n1 key value [w=2 …]          and what the node answered
+//	put n1 key value [w=2 …]          and what the node answered; also sloppy=true, ttl=5s, context=none|last
 //	get n1 key [r=1 …]
 //	delete n1 key
+//	puts n1 key 100 value             the same for key0 to key99, and how often which answer came; gets, deletes
+//	set exchange=off hints=off …      also collection, verification, hint-limit=BYTES: for nodes that start from now on
+//	owners key                        of the key, in order
+//	hints                             who keeps what for whom
+//	hints pause | resume              their delivery
+//	delivered                         wait until no hint is left
+//	digests                           wait until all owners hold the same, by their trees; nothing is read
+//	tombstones                        who has some that wait, and because of whom
+//	collect                           wait until all of them are collected
+//	repair n1                         exchange everything with all other owners now
+//	votes n1                          whether its "not found" counts
+//	synced                            wait until those of all do
 //	members n1                        as n1 sees them; whom it suspects is still alive
 //	whole                             wait until all nodes see each other; how long it took must be below a minute
 //	finish                            stop the load, end all faults, judge the history
@@ -71,8 +87,32 @@ func (s *simulation) run(line string) (out string, err error) {
 		return s.verdict()
 	case "put", "get", "delete":
 		return s.request(name, args)
+	case "puts", "gets", "deletes":
+		return s.several(name, args)
 	case "members":
 		return s.members(args)
+	case "owners":
+		return s.owners(args)
+	case "hints":
+		if len(args) == 1 && (args[0] == "pause" || args[0] == "resume") {
+			s.pauseHints(args[0] == "pause")
+			return "", nil
+		}
+		return cmp.Or(s.hints(), "none"), nil
+	case "delivered":
+		return s.await(name, s.hints), nil
+	case "digests":
+		return s.await(name, s.apart), nil
+	case "tombstones":
+		return cmp.Or(s.tombstones(), "none"), nil
+	case "collect":
+		return s.await(name, s.tombstones), nil
+	case "repair":
+		return s.exchangeNow(args)
+	case "votes":
+		return s.votes(args)
+	case "synced":
+		return s.await(name, s.unsynced), nil
 	case "whole":
 		began := time.Now()
 		if err := s.awaitWhole(time.Minute); err != nil {
@@ -104,7 +144,11 @@ func (s *simulation) breakIt(name string, args []string) error {
 		return s.start(n)
 	case "load":
 		return s.loadFrom(args)
-	case "crash", "power", "blackout", "lose", "drain", "start", "pause", "full", "eio", "isolate", "mute":
+	case "set":
+		return s.set(args)
+	case "rot":
+		return s.rotten(args)
+	case "snapshot", "restore", "crash", "power", "blackout", "lose", "drain", "start", "pause", "full", "eio", "isolate", "mute":
 		return s.eachHost(name, args, lasts)
 	case "cut", "oneway", "flap", "reset":
 		return s.pair(name, args, every, lasts)
@@ -229,7 +273,15 @@ func (s *simulation) oneHost(name string, h *simHost, lasts time.Duration) error
 			s.crash(h, false)
 			s.after(lasts, func() error { return s.boot(h) })
 		}
-		h.disk, h.lost = memdisk.New(), true
+		h.disk = memdisk.New()
+	case "snapshot":
+		return s.snapshot(h)
+	case "restore":
+		if h.node != nil {
+			s.crash(h, false)
+			s.after(lasts, func() error { return s.boot(h) })
+		}
+		return s.restore(h)
 	case "drain":
 		if h.node != nil {
 			s.drain(h)
@@ -256,7 +308,7 @@ func (s *simulation) oneHost(name string, h *simHost, lasts time.Duration) error
 		if h.node == nil {
 			return nil
 		}
-		h.sick, h.failing = true, true
+		h.sick = true
 		h.disk.FailSync(leveldb.TypeJournal, 1)
 		s.after(lasts, func() error { return s.cure(h) })
 	case "isolate":
@@ -272,6 +324,24 @@ func (s *simulation) oneHost(name string, h *simHost, lasts time.Duration) error
 			}
 		})
 	}
+	return nil
+}
+
+// rotten flips a bit of one node's disk.
+func (s *simulation) rotten(args []string) error {
+	types := leveldb.TypeTable
+	if len(args) == 2 {
+		kinds := map[string]leveldb.FileType{"table": leveldb.TypeTable, "journal": leveldb.TypeJournal, "manifest": leveldb.TypeManifest}
+		types = kinds[args[1]]
+	}
+	if len(args) < 1 || len(args) > 2 || types == 0 {
+		return fmt.Errorf("rot %q: want a node, and table, journal or manifest", args)
+	}
+	h, err := s.host(args[0])
+	if err != nil {
+		return err
+	}
+	s.rot(h, types)
 	return nil
 }
 
@@ -451,6 +521,14 @@ func (s *simulation) loadFrom(args []string) error {
 			c.Timeout, err = time.ParseDuration(value)
 		case "seed":
 			c.Seed, err = strconv.ParseUint(value, 10, 64)
+		case "sloppy":
+			c.SloppyPercent, err = strconv.Atoi(value)
+		case "ttl":
+			c.TTL, err = time.ParseDuration(value)
+		case "skew":
+			c.Skew, err = time.ParseDuration(value)
+		case "quiet":
+			c.Quiet = true
 		case "w":
 			c.Options.W = value
 		case "r":
@@ -515,6 +593,10 @@ func (s *simulation) request(kind string, args []string) (string, error) {
 			o.W = v
 		case "dw":
 			o.DW = v
+		case "sloppy":
+			o.Sloppy = v
+		case "ttl":
+			o.TTL = v
 		case "context":
 			o.Context = v
 			if v == "last" {
@@ -525,10 +607,10 @@ func (s *simulation) request(kind string, args []string) (string, error) {
 		}
 	}
 	ctx := context.Background()
-	var token string
+	var w *client.Written
 	switch kind {
 	case "get":
-		object, err := c.Get(ctx, "script", key, o)
+		object, err := c.Get(ctx, scriptBucket, key, o)
 		if err != nil {
 			return answerOf(err), nil
 		}
@@ -540,21 +622,22 @@ func (s *simulation) request(kind string, args []string) (string, error) {
 		s.tokens[key] = object.Context
 		return strings.Join(values, " | "), nil
 	case "put":
-		w, err := c.Put(ctx, "script", key, []byte(value), o)
-		if err != nil {
-			return answerOf(err), nil
-		}
-		token = w.Context
+		w, err = c.Put(ctx, scriptBucket, key, []byte(value), o)
 	default:
-		w, err := c.Delete(ctx, "script", key, o)
-		if err != nil {
-			return answerOf(err), nil
-		}
-		token = w.Context
+		w, err = c.Delete(ctx, scriptBucket, key, o)
 	}
-	s.tokens[key] = token
+	if err != nil {
+		return answerOf(err), nil
+	}
+	s.tokens[key] = w.Context
+	if w.Receipt.Standins > 0 {
+		return "ok, with stand-ins", nil
+	}
 	return "ok", nil
 }
+
+// scriptBucket is the bucket of the requests in scripts.
+const scriptBucket = "script"
 
 // answerOf is the code and the outcome of a problem.
 func answerOf(err error) string {

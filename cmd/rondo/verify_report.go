@@ -31,6 +31,7 @@ var meanings = map[check.Rule]string{
 	check.Session:     "A client that sent its context did not see what it had seen or written before.",
 	check.Receipt:     "An answer says \"done\" and rests on fewer replicas than were asked for: the write is less safe, or the read less fresh, than promised.",
 	check.LostElement: "Something added to a set and confirmed is missing from it, though every writer merged what it had read.",
+	check.Expired:     "A value is shown after the time that it was given: the application acts on what should be gone.",
 	check.Malformed:   "The history itself makes no sense: whoever recorded it has a bug, or the contexts in the answers are wrong.",
 }
 
@@ -204,7 +205,7 @@ func violationsText(r *verify.Result) string {
 // gravest orders the rules: what is gone for good comes first.
 var gravest = []check.Rule{
 	check.Lost, check.LostElement, check.Phantom, check.Zombie, check.Rejected, check.Receipt, check.Diverged, check.Quorum, check.Backwards, check.Session,
-	check.Stale, check.Duplicate, check.Malformed,
+	check.Stale, check.Expired, check.Duplicate, check.Malformed,
 }
 
 // chosen is the first violation of each rule.

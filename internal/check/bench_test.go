@@ -24,7 +24,10 @@ func large(keys, perKey int, shape func(*model)) []Op {
 	return all
 }
 
-func everything(m *model) { m.deletes, m.blind, m.weak, m.sets = true, true, true, true }
+func everything(m *model) {
+	m.deletes, m.blind, m.weak, m.sets = true, true, true, true
+	m.expires, m.sloppy, m.collects = true, true, true
+}
 
 func BenchmarkHistory(b *testing.B) {
 	for _, bb := range []struct {

@@ -25,6 +25,7 @@ const (
 	Backwards Rule = "backwards" // a strict read misses what an earlier one included
 	Session   Rule = "session"   // a read is older than its context, or than its session
 	Receipt   Rule = "receipt"   // an operation is OK with fewer acknowledgements, or fewer durable ones, than it asked for
+	Expired   Rule = "expired"   // a version is shown after it had expired
 	Malformed Rule = "malformed" // the history itself makes no sense
 
 	// LostElement: an acknowledged add is missing from a final read begun after it, from a strict read begun after it (if the

@@ -25,7 +25,10 @@ func TestNoFalseAlarms(t *testing.T) {
 		"weak reads":         func(m *model) { m.weak = true },
 		"sets":               func(m *model) { m.sets = true },
 		"sets and deletes":   func(m *model) { m.sets, m.deletes = true, true },
-		"everything":         func(m *model) { m.deletes, m.blind, m.weak, m.sets = true, true, true, true },
+		"expiry":             func(m *model) { m.expires, m.fresh = true, 5 },
+		"stand-ins":          func(m *model) { m.sloppy = true },
+		"deletes, collected": func(m *model) { m.deletes, m.collects = true, true },
+		"everything":         everything,
 	}
 	for name, shape := range shapes {
 		t.Run(name, func(t *testing.T) {
@@ -86,6 +89,14 @@ func TestCatchesPlantedBugs(t *testing.T) {
 		{"lww", LostElement, 200, func(m *model) { m.sets = true }},
 		{"sibling left out", LostElement, 100, func(m *model) { m.sets = true }},
 		{"ghost element", Phantom, 100, func(m *model) { m.sets = true }},
+		{"expired shown", Expired, 150, func(m *model) { m.expires = true }},
+		{"hidden early", Quorum, 100, func(m *model) { m.expires = true }},
+		{"stand-ins counted", Receipt, 200, nil},
+		{"stand-ins hidden", Quorum, 100, func(m *model) { m.post = 10 }},
+		{"lost hint", Lost, 40, func(m *model) { m.sloppy = true }},
+		{"collected too early", Zombie, 30, func(m *model) { m.deletes, m.collects, m.post, m.fresh = true, true, 10, 2 }},
+		{"watermark ignored", Zombie, 15, func(m *model) { m.deletes, m.collects, m.post, m.fresh = true, true, 10, 2 }},
+		{"read without the mark", Zombie, 1, func(m *model) { m.deletes, m.collects, m.post, m.fresh = true, true, 10, 2 }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.bug+" as "+string(tt.rule), func(t *testing.T) {

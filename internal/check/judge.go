@@ -16,6 +16,19 @@ func (h *history) judgeReceipt(op int) {
 		h.blame(Receipt, fmt.Sprintf("it is OK with %d of the %d replicas that it asked for", o.Acked, o.Want), op)
 	case o.Durable < o.WantDurable:
 		h.blame(Receipt, fmt.Sprintf("it is OK with %d of the %d durable acknowledgements that it asked for", o.Durable, o.WantDurable), op)
+	case o.Standins > 0 && !o.Sloppy:
+		h.blame(Receipt, fmt.Sprintf("%d stand-ins took part, and it did not allow any", o.Standins), op)
+	}
+}
+
+// judgeExpiry finds versions in a read that had certainly expired when it began.
+func (h *history) judgeExpiry(op int) {
+	o := h.ops[op]
+	for _, v := range o.Values {
+		if n, sent := h.byValue[v]; sent && h.ops[h.writes[n]].hidden(o.Invoke) {
+			h.blame(Expired, fmt.Sprintf("%s is shown, and had expired before the read began", h.name(n)), op, h.writes[n])
+			return // one proof is enough
+		}
 	}
 }
 
@@ -96,7 +109,7 @@ func (h *history) judgeFinal() {
 	slices.Sort(h.finals) // the one that began first
 	one := h.finals[0]
 	for _, other := range h.finals[1:] {
-		if !sameVersions(h.ops[other], h.ops[one]) {
+		if !h.sameVersions(other, one) {
 			h.blame(Diverged, "two final reads show different versions", one, other)
 		}
 	}
@@ -125,15 +138,29 @@ func (h *history) judgeDigests() {
 			continue
 		case first == none:
 			first = f
-		case o.Digest != h.ops[first].Digest && sameVersions(o, h.ops[first]):
+		case o.Digest != h.ops[first].Digest && h.sameVersions(f, first):
 			h.blame(Diverged, "two replicas show the same versions and hold different objects", first, f)
 		}
 		h.digests++
 	}
 }
 
-func sameVersions(a, b Op) bool {
-	return slices.Equal(slices.Sorted(slices.Values(a.Values)), slices.Sorted(slices.Values(b.Values)))
+// sameVersions tells whether two reads show the same, but for versions that may have expired between them.
+func (h *history) sameVersions(a, b int) bool {
+	by := max(h.ops[a].Return, h.ops[b].Return)
+	shown := func(o Op) []string {
+		return slices.Sorted(func(yield func(string) bool) {
+			for _, v := range o.Values {
+				if n, sent := h.byValue[v]; sent && h.ops[h.writes[n]].Expires != 0 && h.ops[h.writes[n]].fades() <= by {
+					continue
+				}
+				if !yield(v) {
+					return
+				}
+			}
+		})
+	}
+	return slices.Equal(shown(h.ops[a]), shown(h.ops[b]))
 }
 
 // judgeVersions finds versions in a final read that an acknowledged write has replaced.

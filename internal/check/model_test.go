@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/rondodb/rondo/vclock"
 )
@@ -18,6 +19,9 @@ type model struct {
 	deletes  bool // clients delete, with contexts
 	blind    bool // clients write without contexts
 	weak     bool // some reads ask one replica only
+	expires  bool // some puts expire
+	sloppy   bool // some operations let stand-ins take the place of replicas
+	collects bool // what is deleted or expired everywhere is forgotten, clock and all
 	sets     bool // puts add an element to what they have read; a few replace the set with something else
 	post     int  // how often the mail comes, in percent of the steps
 	fresh    int  // percent of writes that replace nothing
@@ -26,6 +30,7 @@ type model struct {
 	now      int64
 	actor    vclock.Actor
 	time     uint64
+	mark     uint64 // what is stamped so early, and not known to a replica, was collected
 	values   int
 	contents map[string][]string // by value: the elements that its put wrote
 	replicas [3]replica
@@ -37,7 +42,11 @@ type model struct {
 type replica struct {
 	object, old vclock.Object
 	actor       vclock.Actor
+	ahead       int64 // of its clock, ticks
 }
+
+// modelSkew is how wrong the clocks of replicas are at most, in ticks.
+const modelSkew = 1
 
 type mail struct {
 	to     int
@@ -46,7 +55,7 @@ type mail struct {
 }
 
 // acks are what a coordinator has counted for a write.
-type acks struct{ all, durable int }
+type acks struct{ all, durable, standins int }
 
 type client struct {
 	name    string
@@ -66,6 +75,7 @@ func newModel(seed uint64) *model {
 	for i := range m.replicas {
 		m.actor++
 		m.replicas[i].actor = m.actor
+		m.replicas[i].ahead = int64(seed>>i%(2*modelSkew+1)) - modelSkew
 	}
 	for i := range m.clients {
 		m.clients[i].name = fmt.Sprintf("c%d", i)
@@ -82,6 +92,91 @@ func (m *model) merge(a, b vclock.Object) vclock.Object {
 		return vclock.Object{} // the tombstone is dropped at once
 	}
 	return out
+}
+
+// take merges what comes to a replica from elsewhere, but for what was collected there.
+func (m *model) take(i int, o vclock.Object) {
+	if !m.known(i, o) {
+		m.keep(i, m.merge(m.refuse(m.replicas[i].object, o, m.mark), o))
+	}
+}
+
+// known tells whether all of an object that comes to a replica was collected there, so that nothing is to be kept of it.
+func (m *model) known(i int, o vclock.Object) bool {
+	mine := m.replicas[i].object.Clock
+	return m.bug != "watermark ignored" && len(o.Siblings) > 0 && !slices.ContainsFunc(o.Siblings, func(s vclock.Sibling) bool {
+		return s.Time > m.mark || mine.Contains(s.Dot)
+	})
+}
+
+// refuse is an object that, besides what it knows, covers what the other one still has and was collected here, up to mark.
+func (m *model) refuse(o, other vclock.Object, mark uint64) vclock.Object {
+	for _, s := range other.Siblings {
+		if s.Time <= mark && !o.Clock.Contains(s.Dot) && m.bug != "watermark ignored" {
+			o.Clock = o.Clock.With(s.Dot)
+		}
+	}
+	return o
+}
+
+// view is what a reader was told: without the mark it would take what one replica had held before the collection for
+// news to another one that it asked afterwards.
+type view struct {
+	object vclock.Object
+	mark   uint64
+}
+
+func (m *model) view(i int) view { return view{m.replicas[i].object, m.mark} }
+
+func (m *model) join(a, b view) view {
+	if m.bug != "read without the mark" {
+		a.object, b.object = m.refuse(a.object, b.object, a.mark), m.refuse(b.object, a.object, b.mark)
+	}
+	return view{m.merge(a.object, b.object), max(a.mark, b.mark)}
+}
+
+// wall is a replica's clock.
+func (m *model) wall(i int) uint64 { return uint64(max(0, m.now+m.replicas[i].ahead)) }
+
+// collect has all replicas hear from all, and forgets the object where it is nothing but deletes and what has expired.
+func (m *model) collect() {
+	if m.bug == "collected too early" { // one by one, without asking the others
+		for i := range m.replicas {
+			if m.garbage(m.replicas[i].object) {
+				m.forget(i)
+			}
+		}
+		return
+	}
+	for range 2 {
+		for i := range m.replicas {
+			for j := range m.replicas {
+				m.take(i, m.replicas[j].object)
+			}
+		}
+	}
+	if !m.garbage(m.replicas[0].object) {
+		return
+	}
+	m.mark = m.time
+	for i := range m.replicas {
+		m.forget(i)
+	}
+}
+
+func (m *model) forget(i int) {
+	m.actor++
+	m.replicas[i].object, m.replicas[i].actor = vclock.Object{}, m.actor
+}
+
+// garbage tells whether an object holds nothing that anybody shows.
+func (m *model) garbage(o vclock.Object) bool {
+	for _, s := range o.Siblings {
+		if !s.Tombstone && (s.Expiry == 0 || s.Expiry+2*modelSkew > uint64(m.now)) {
+			return false
+		}
+	}
+	return len(o.Siblings) > 0
 }
 
 func (m *model) keep(i int, o vclock.Object) {
@@ -110,7 +205,7 @@ func (m *model) run(steps int) []Op {
 		for range 2 {
 			for i := range m.replicas {
 				for j := range m.replicas {
-					m.keep(i, m.merge(m.replicas[i].object, m.replicas[j].object))
+					m.take(i, m.replicas[j].object)
 				}
 			}
 		}
@@ -121,7 +216,7 @@ func (m *model) run(steps int) []Op {
 			o.Clock = o.Clock.With(vclock.Dot{Actor: m.actor + 1, Counter: 1})
 		}
 		op := m.invoke(Op{Client: "final", Kind: Read, Node: fmt.Sprint(i), Final: true})
-		m.answerRead(op, o)
+		m.answerRead(op, i, o)
 		m.ops[op].Digest = fmt.Sprintf("%x", sha256.Sum256(vclock.AppendObject(nil, o)))
 	}
 	return m.ops
@@ -136,7 +231,7 @@ func (m *model) step() {
 			m.mail = append(m.mail[:i], m.mail[i+1:]...)
 		}
 		if m.chance(80) {
-			m.keep(d.to, m.merge(m.replicas[d.to].object, d.object))
+			m.take(d.to, d.object)
 			if d.done != nil {
 				d.done.all++
 				if m.bug != "acknowledged before the sync" || !m.chance(10) {
@@ -152,6 +247,8 @@ func (m *model) step() {
 			m.actor++
 			r.actor = m.actor
 		}
+	case m.collects && m.chance(6):
+		m.collect()
 	case len(c.steps) > 0:
 		if m.chance(2) { // the client gives up
 			c.steps = nil
@@ -177,11 +274,19 @@ func (m *model) invoke(o Op) int {
 	return o.ID
 }
 
-func (m *model) answerRead(op int, o vclock.Object) {
+// answerRead answers with what replica i shows of an object.
+func (m *model) answerRead(op, i int, o vclock.Object) {
 	r := &m.ops[op]
 	r.Outcome, r.Return, r.ContextOut = OK, m.tick(), token(o.Context())
 	for _, s := range o.Siblings {
-		if !s.Tombstone {
+		expiry := s.Expiry
+		switch m.bug {
+		case "expired shown":
+			expiry = 0
+		case "hidden early":
+			expiry -= min(expiry, 10)
+		}
+		if !s.Tombstone && (s.Expiry == 0 || expiry > m.wall(i) || expiry == 0 && m.bug == "expired shown") {
 			r.Values = append(r.Values, string(s.Value))
 		}
 	}
@@ -210,32 +315,35 @@ func (m *model) read(c *client) {
 	if strict {
 		o.Want = 2
 	}
+	if m.sloppy && m.chance(20) { // a stand-in that keeps nothing answers for the other
+		o.Want, o.Sloppy, o.Standins, o.Strict, strict = 2, true, 1, false, false
+	}
 	var want vclock.Context
 	if c.has && m.chance(50) {
 		o.ContextIn, want = c.token, c.context
 	}
-	var got vclock.Object
+	var got view
 	op := m.invoke(o)
-	c.steps = append(c.steps, func() bool { got = m.replicas[i].object; return true })
+	c.steps = append(c.steps, func() bool { got = m.view(i); return true })
 	if strict && m.bug != "stale read" {
-		c.steps = append(c.steps, func() bool { got = m.merge(got, m.replicas[j].object); return true })
+		c.steps = append(c.steps, func() bool { got = m.join(got, m.view(j)); return true })
 	}
 	if m.bug != "session ignored" {
 		c.steps = append(c.steps, func() bool { // as new as the context, however many replicas that takes
-			for k := 0; !got.Clock.Covers(want.Clock) && k < 3; k++ {
-				got = m.merge(got, m.replicas[k].object)
+			for k := 0; !got.object.Clock.Covers(want.Clock) && k < 3; k++ {
+				got = m.join(got, m.view(k))
 			}
-			return got.Clock.Covers(want.Clock)
+			return got.object.Clock.Covers(want.Clock) || want.Time <= m.mark // everybody had it, and may have forgotten it since
 		})
 	}
 	if strict && m.bug != "no write-back" {
 		for _, k := range []int{i, j} {
-			c.steps = append(c.steps, func() bool { m.keep(k, m.merge(m.replicas[k].object, got)); return true })
+			c.steps = append(c.steps, func() bool { m.take(k, got.object); return true })
 		}
 	}
 	c.steps = append(c.steps, func() bool {
-		m.answerRead(op, got)
-		c.token, c.context, c.content, c.has = m.ops[op].ContextOut, got.Context(), m.ops[op].Elements, true
+		m.answerRead(op, i, got.object)
+		c.token, c.context, c.content, c.has = m.ops[op].ContextOut, got.object.Context(), m.ops[op].Elements, true
 		return true
 	})
 }
@@ -262,10 +370,17 @@ func (m *model) write(c *client) {
 		}
 		m.contents[o.Value] = content
 	}
+	o.Sloppy = m.sloppy && m.chance(30)
+	var ttl int64
+	if m.expires && o.Kind == Put && m.chance(30) {
+		ttl = 6 + m.rand.Int64N(15)
+		o.Skew = 2 * modelSkew // one clock stamps, another one hides
+		o.Expires = m.now + 1 + ttl
+	}
 	op := m.invoke(o)
 	var after vclock.Object
 	var dot vclock.Dot
-	count := &acks{1, 1}
+	count := &acks{all: 1, durable: 1}
 	enough := 2
 	if m.bug == "answered too early" && m.chance(10) {
 		enough = 1
@@ -278,6 +393,9 @@ func (m *model) write(c *client) {
 		}
 		m.time = max(m.time, r.object.MaxTime(), past.Time) + 1
 		s := vclock.Sibling{Time: m.time, Tombstone: o.Kind == Delete, Value: []byte(o.Value)}
+		if ttl > 0 {
+			s.Expiry = m.wall(i) + uint64(ttl)
+		}
 		after, dot = r.object.Put(r.actor, past.Clock, s)
 		if m.bug == "lww" {
 			after = after.LastWriter()
@@ -292,6 +410,12 @@ func (m *model) write(c *client) {
 			case k == i:
 			case m.bug == "lost hint" && m.chance(30):
 				count.all, count.durable = count.all+1, count.durable+1 // a stand-in took it, and drops its hint
+			case o.Sloppy && m.chance(50), strings.HasPrefix(m.bug, "stand-ins") && m.chance(30):
+				count.all, count.durable = count.all+1, count.durable+1
+				if m.bug != "stand-ins hidden" {
+					count.standins++
+				}
+				m.mail = append(m.mail, mail{to: k, object: after}) // its hint
 			default:
 				m.mail = append(m.mail, mail{k, after, count})
 			}
@@ -313,6 +437,10 @@ func (m *model) write(c *client) {
 		}
 		r := &m.ops[op]
 		r.Outcome, r.Return, r.ContextOut, r.Acked, r.Durable = OK, m.tick(), token(next), count.all, count.durable
+		r.Standins, r.Strict = count.standins, count.standins == 0
+		if r.Expires != 0 {
+			r.Skew += r.Return - r.Invoke // it was stamped in between
+		}
 		c.token, c.context, c.content, c.has = r.ContextOut, next, content, true
 		return true
 	})

@@ -3,6 +3,7 @@ package check
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 )
@@ -54,6 +55,19 @@ type Op struct {
 	Acked       int `json:"acked,omitempty"`
 	WantDurable int `json:"want_durable,omitempty"`
 	Durable     int `json:"durable,omitempty"`
+
+	// Sloppy says that the client allowed stand-ins to take the place of owners that were down, and Standins how many of the replicas
+	// that the answer counts were such. What only stand-ins saw is promised to arrive, not to be in the next read: such an operation
+	// cannot be Strict. Stand-ins that nobody allowed break Receipt.
+	Sloppy   bool `json:"sloppy,omitempty"`
+	Standins int  `json:"standins,omitempty"`
+
+	// Expires is when the version that a put writes stops being shown, by the clock of this history; 0 = never. Skew is how far that may be
+	// off either way: by the time that the request took, and by the clocks that stamp and hide. From Expires-Skew on the
+	// version may be missing, as if a delete had covered it; a read that begins after Expires+Skew must not show it any more. Where the
+	// outcome of the put is Unknown only the former is judged: nobody knows when it was stamped.
+	Expires int64 `json:"expires,omitempty"`
+	Skew    int64 `json:"skew,omitempty"`
 
 	// Element is what a put adds to the set that its key holds; no two puts of a key may add the same. Elements are, of a read
 	// of a set, the union over the versions shown, in any order. See LostElement for what a history of sets must keep to.
@@ -111,6 +125,12 @@ func (o Op) String() string {
 	if o.Outcome == OK && o.Durable < o.WantDurable {
 		fmt.Fprintf(&b, ", durable on %d of %d", o.Durable, o.WantDurable)
 	}
+	if o.Standins > 0 {
+		fmt.Fprintf(&b, ", %d stand-ins", o.Standins)
+	}
+	if o.Expires != 0 {
+		fmt.Fprintf(&b, ", expires at %v (give or take %v)", time.Duration(o.Expires), time.Duration(o.Skew))
+	}
 	if o.Digest != "" {
 		fmt.Fprintf(&b, ", digest %s", clip(o.Digest))
 	}
@@ -160,8 +180,34 @@ func (o Op) validate() error {
 		return errors.New("only a put adds an element")
 	case len(o.Elements) > 0 && o.Kind != Read:
 		return errors.New("only a read shows elements")
-	case min(o.Want, o.Acked, o.WantDurable, o.Durable) < 0:
+	case min(o.Want, o.Acked, o.WantDurable, o.Durable, o.Standins) < 0:
 		return errors.New("a receipt below zero")
+	case o.Strict && o.Standins > 0:
+		return errors.New("an operation that stand-ins took part in is not strict")
+	case (o.Expires != 0 || o.Skew != 0) && o.Kind != Put:
+		return errors.New("only what is put expires")
+	case o.Skew < 0:
+		return errors.New("a skew below zero")
 	}
 	return nil
+}
+
+// fades is the first moment at which a put's version may be missing because it has expired. Only for one that does.
+func (o Op) fades() int64 { return max(o.Invoke, later(o.Expires, -o.Skew)) }
+
+// hidden tells whether a read that begins then must not show a put's version any more.
+func (o Op) hidden(begins int64) bool {
+	return o.Expires != 0 && o.Outcome == OK && begins > later(o.Expires, o.Skew)
+}
+
+// later is a time and a span together, at most the first or last moment that there is.
+func later(at, by int64) int64 {
+	switch sum := at + by; {
+	case by > 0 && sum < at:
+		return math.MaxInt64
+	case by < 0 && sum > at:
+		return math.MinInt64
+	default:
+		return sum
+	}
 }

@@ -38,6 +38,24 @@ func (h *history) events() []event {
 	return out
 }
 
+// passing is a moment of the replay at which a version may begin to be missing, since it expires.
+type passing struct {
+	at    int64
+	write int // its operation
+}
+
+// passings are in the order of time.
+func (h *history) passings() []passing {
+	var out []passing
+	for _, i := range h.writes {
+		if o := h.ops[i]; o.Expires != 0 && o.Kind == Put && o.Outcome != Fail {
+			out = append(out, passing{o.fades(), i})
+		}
+	}
+	slices.SortStableFunc(out, func(a, b passing) int { return cmp.Compare(a.at, b.at) })
+	return out
+}
+
 // floor is what a read has to include, or not to show, when it begins.
 type floor struct {
 	written      set // strict writes acknowledged so far
@@ -50,7 +68,7 @@ type floor struct {
 type progress struct {
 	floor
 	invoked  int // writes
-	deleted  set // deletes begun so far that may have happened, and all that they may have replaced
+	deleted  set // deletes begun so far that may have happened, puts that may have expired, and all that either may have replaced
 	dropped  set // what writes begun so far may have replaced without carrying its elements
 	sessions map[string]*set
 	waiting  map[int]start // reads under way
@@ -65,7 +83,11 @@ type start struct {
 // replay goes through the history in the order of time, finds out what each operation covers, and judges each read.
 func (h *history) replay() {
 	p := &progress{sessions: map[string]*set{}, waiting: map[int]start{}}
+	passing := h.passings()
 	for _, e := range h.events() {
+		for ; len(passing) > 0 && passing[0].at <= e.at && h.ops[passing[0].write].Invoke < e.at; passing = passing[1:] {
+			h.expire(p, passing[0].write)
+		}
 		switch o := h.ops[e.op]; {
 		case o.write() && !e.end:
 			h.beginWrite(p, e.op)
@@ -106,6 +128,17 @@ func (h *history) beginWrite(p *progress, op int) {
 	}
 }
 
+// expire notes that the version of a put may be missing from now on, as if it had been deleted.
+func (h *history) expire(p *progress, op int) {
+	n := h.number[op]
+	p.deleted.add(n)
+	p.deleted.join(h.past[n].most)
+	if len(h.byElement) > 0 {
+		p.dropped.add(n)
+		p.dropped.join(h.past[n].most)
+	}
+}
+
 func (h *history) endWrite(p *progress, op int) {
 	h.shown(op, p.invoked)
 	o, n := h.ops[op], h.number[op]
@@ -130,6 +163,7 @@ func (h *history) endRead(p *progress, op int, began start) {
 	c.most.join(p.deleted)
 	h.answer(op, c)
 	h.judgeContext(op, began.source)
+	h.judgeExpiry(op)
 	h.judgeElements(op, began.floor, p)
 	if o.Strict {
 		h.strictReads++

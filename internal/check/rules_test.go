@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -84,6 +85,77 @@ func TestReceiptsDigestsAndSets(t *testing.T) {
 			}
 			if len(r.Violations) > max(len(tt.want), 1) {
 				t.Errorf("said more than once: %v", r)
+			}
+		})
+	}
+}
+
+func TestStandinsAndExpiry(t *testing.T) {
+	standins := func(o Op, n int) Op { o.Sloppy, o.Standins, o.Strict = true, n, false; return o }
+	sloppy := func(o Op) Op { o.Sloppy = true; return o }
+	expires := func(o Op, at, skew int64) Op { o.Expires, o.Skew = at, skew; return o }
+	unknown := func(o Op) Op { o.Outcome, o.ContextOut = Unknown, ""; return o }
+	weak := func(o Op) Op { o.Strict = false; return o }
+	digest := func(o Op, node, digest string) Op { o.Node, o.Digest = node, digest; return final(o) }
+	x, y := put(0, "a", "x", Fresh, "1"), put(10, "a", "y", "1", "2") // y replaces x
+	tests := []struct {
+		name string
+		ops  []Op
+		want []Rule
+	}{
+		{"stand-ins that were allowed", []Op{standins(x, 1), final(get(20, "f", "1", "x"))}, nil},
+		{"stand-ins that nobody allowed", []Op{with(x, func(o *Op) { o.Standins, o.Strict = 1, false })}, []Rule{Receipt}},
+		{"stand-ins in a read that allowed none", []Op{x, with(get(20, "b", "1", "x"), func(o *Op) { o.Standins, o.Strict = 1, false })}, []Rule{Receipt}},
+		{"strict, with stand-ins", []Op{with(x, func(o *Op) { o.Standins, o.Sloppy = 1, true })}, []Rule{Malformed}},
+		{"what stand-ins took may be missed", []Op{standins(x, 1), get(20, "b", "")}, nil},
+		{"but not in the end", []Op{standins(x, 1), final(weak(get(20, "f", "")))}, []Rule{Lost}},
+		{"a delete that stand-ins took may be missed", []Op{x, standins(del(10, "a", "1", "2"), 1), get(20, "b", "1", "x")}, nil},
+		{"but not in the end either", []Op{x, standins(del(10, "a", "1", "2"), 1), final(get(20, "f", "1", "x"))}, []Rule{Zombie}},
+		{"what stand-ins took and a quorum has shown may not be missed", []Op{standins(x, 1), get(20, "b", "1", "x"), get(30, "c", "")}, []Rule{Backwards}},
+		{"what stand-ins have shown may be", []Op{standins(x, 1), standins(get(20, "b", "1", "x"), 1), get(30, "c", "")}, nil},
+		{"stand-ins show no phantom", []Op{standins(get(20, "b", "1", "x"), 1)}, []Rule{Phantom}},
+		{"nor two versions of which one replaced the other", []Op{x, y, standins(get(20, "b", "2", "y", "x"), 1)}, []Rule{Stale}},
+		{"nor what is older than the context", []Op{standins(x, 1), standins(with(get(20, "b", ""), func(o *Op) { o.ContextIn = "1" }), 1)}, []Rule{Session}},
+		{"allowed, and none was needed: as strict as ever", []Op{sloppy(x), sloppy(get(20, "b", ""))}, []Rule{Quorum}},
+
+		{"shown before it expires", []Op{expires(x, 100, 10), get(80, "b", "1", "x")}, nil},
+		{"missing before it expires", []Op{expires(x, 100, 10), get(80, "b", "")}, []Rule{Quorum}},
+		{"either, around that time", []Op{expires(x, 100, 10), get(91, "b", ""), get(101, "b", "1", "x")}, nil},
+		{"shown afterwards", []Op{expires(x, 100, 10), get(111, "b", "1", "x")}, []Rule{Expired}},
+		{"shown afterwards, by a weak read", []Op{expires(x, 100, 10), weak(get(111, "b", "1", "x"))}, []Rule{Expired}},
+		{"a read that began before may show it", []Op{expires(x, 100, 10), with(get(110, "b", "1", "x"), func(o *Op) { o.Return = 200 })}, nil},
+		{"missing afterwards, in the end", []Op{expires(x, 100, 10), final(get(120, "f", ""))}, nil},
+		{"lost before, in the end", []Op{expires(x, 100, 10), final(weak(get(50, "f", "")))}, []Rule{Lost}},
+		{"one that nobody knows of is never too late", []Op{unknown(expires(x, 100, 10)), get(500, "b", "1", "x")}, nil},
+		{"what it replaced does not come back", []Op{x, expires(y, 100, 10), final(weak(get(120, "f", "1", "x")))}, []Rule{Stale}},
+		{"what it replaced is not missed with it", []Op{x, expires(y, 100, 10), final(get(120, "f", ""))}, nil},
+		{"what was beside it is", []Op{x, expires(put(10, "a", "z", Fresh, "3"), 100, 10), final(weak(get(120, "f", "")))}, []Rule{Lost}},
+		{"what replaced it stays", []Op{expires(x, 100, 10), y, final(weak(get(120, "f", "")))}, []Rule{Lost}},
+		{"a session may miss it afterwards", []Op{expires(x, 100, 10), with(weak(get(120, "b", "")), func(o *Op) { o.ContextIn = "1" })}, nil},
+		{"and not before", []Op{expires(x, 100, 10), with(weak(get(20, "b", "")), func(o *Op) { o.ContextIn = "1" })}, []Rule{Session}},
+		{"two final reads, it expires between them", []Op{expires(x, 100, 10), final(get(90, "f", "1", "x")), final(get(108, "g", ""))}, nil},
+		{"two final reads, before it expires", []Op{expires(x, 100, 10), final(get(20, "f", "1", "x")), final(weak(get(30, "g", "")))}, []Rule{Diverged}},
+		{"two replicas hold different objects, it expires between", []Op{
+			expires(x, 100, 10), digest(weak(get(96, "f", "1", "x")), "n1", "d"), digest(weak(get(101, "f", "")), "n2", "e"),
+		}, []Rule{Diverged}},
+		{"a failed one never was", []Op{with(expires(x, 100, 10), func(o *Op) { o.Outcome, o.ContextOut = Fail, "" }), get(20, "b", "1", "x")}, []Rule{Rejected}},
+		{"a read that expires", []Op{expires(get(0, "a", ""), 100, 0)}, []Rule{Malformed}},
+		{"a skew below zero", []Op{expires(x, 100, -1)}, []Rule{Malformed}},
+		{"a skew beyond all times", []Op{expires(x, 100, math.MaxInt64), get(20, "b", ""), get(30, "b", "1", "x")}, nil},
+		{"elements of what has expired", []Op{expires(add(0, "u", "a", Fresh, "1"), 50, 5), show(60, "", nil, nil)}, nil},
+		{"elements of what has not", []Op{expires(add(0, "u", "a", Fresh, "1"), 50, 5), show(20, "", nil, nil)}, []Rule{LostElement, Quorum}},
+
+		{"deleted, and forgotten by all", []Op{x, del(10, "a", "1", "2"), get(20, "b", ""), digest(get(30, "f", ""), "n1", "nothing"), digest(get(40, "f", ""), "n2", "nothing")}, nil},
+		{"deleted, and forgotten by one", []Op{x, del(10, "a", "1", "2"), digest(get(30, "f", ""), "n1", "nothing"), digest(get(40, "f", ""), "n2", "d")}, []Rule{Diverged}},
+		{"deleted, forgotten and written again with the old context", []Op{
+			x, del(10, "a", "1", "2"), get(20, "b", ""), put(30, "a", "z", "2", "3"), final(get(40, "f", "3", "z")),
+		}, nil},
+		{"and brought back by a late copy", []Op{x, del(10, "a", "1", "2"), get(20, "b", ""), get(30, "b", "1", "x")}, []Rule{Zombie}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := rules(History(slices.Clone(tt.ops))); !slices.Equal(got, tt.want) {
+				t.Errorf("got %v, want %v\n%v", got, tt.want, History(tt.ops))
 			}
 		})
 	}

@@ -21,11 +21,12 @@ type Workload string
 const (
 	SetAdd    Workload = "set"       // read, merge all versions, add an element, write with the read's context
 	Registers Workload = "registers" // overwrite hot keys with the context of the last read or write, now and then with none
-	Deletes   Workload = "deletes"   // put, delete and put again, with contexts
+	Deletes   Workload = "deletes"   // put, delete and put again, with contexts and without, on keys that rest in between
 	Sessions  Workload = "sessions"  // one context carried from node to node, read at r=1
+	Expiring  Workload = "expiring"  // values that expire after Config.TTL, between values that do not
 )
 
-// Workloads lists all workloads.
+// Workloads lists the workloads that a configuration means which names none: all but Expiring, which rests on clocks.
 func Workloads() []Workload { return []Workload{SetAdd, Registers, Deletes, Sessions} }
 
 // Limits of a verification.
@@ -36,6 +37,10 @@ const (
 	// MaxClients, MaxKeys bound the configuration.
 	MaxClients = 1000
 	MaxKeys    = 1000
+
+	defaultTTL  = 3 * time.Second
+	leastTTL    = time.Second // the API takes no less
+	defaultSkew = time.Second
 
 	leastPause = 10 * time.Millisecond // after an operation that no node took, so that nobody spins
 )
@@ -53,10 +58,18 @@ type Config struct {
 	Pace      time.Duration  // mean pause of a client between two operations, exponential; 0 = 10 ms, negative = none
 	Timeout   time.Duration  // of one request; 0 = 2 s
 	Options   client.Options // R, W, DW, Consistency and Sloppy of all requests but weak reads, which use r=1
-	Workloads []Workload     // nil = all
-	Seed      uint64         // of all choices but Run
-	Settle    time.Duration  // how long Finish waits for the replicas to agree; 0 = 60 s
-	Stick     bool           // each client stays at one node and moves on only when that fails; else any node that answers
+	Workloads []Workload     // nil = Workloads(), and Expiring where TTL is set
+	// SloppyPercent of all operations but weak reads allow stand-ins, where Options.Sloppy leaves it to the bucket. Those that stand-ins took
+	// part in are held to less; the others are judged as ever.
+	SloppyPercent int
+	TTL           time.Duration // of the values of Expiring, 1 s at least; 0 = 3 s where it is among Workloads
+	Skew          time.Duration // how far the clocks of any two nodes may be apart, for Expiring; 0 = 1 s
+	// Quiet has Finish read nothing until the replicas of every key agree: it looks at them with explain only, which repairs nothing. So it
+	// is up to hints and anti-entropy to bring that about within Settle.
+	Quiet  bool
+	Seed   uint64        // of all choices but Run
+	Settle time.Duration // how long Finish waits for the replicas to agree; 0 = 60 s
+	Stick  bool          // each client stays at one node and moves on only when that fails; else any node that answers
 	// Progress is called about once a second while Load and Finish work, never twice at a time. It may call Note
 	// and History only. nil = none.
 	Progress func(Progress)
@@ -110,13 +123,28 @@ func (c *Config) validate() error {
 	}
 	if len(c.Workloads) == 0 {
 		c.Workloads = Workloads()
-	}
-	for i, w := range c.Workloads {
-		if !slices.Contains(Workloads(), w) || slices.Contains(c.Workloads[:i], w) {
-			return fmt.Errorf("workload %q: use set, registers, deletes or sessions, each once", w)
+		if c.TTL > 0 {
+			c.Workloads = append(c.Workloads, Expiring)
 		}
 	}
-	c.Options.Context, c.Options.ContentType, c.Options.ReturnValue, c.Options.FullReceipt = "", "", false, false
+	for i, w := range c.Workloads {
+		if !slices.Contains(append(Workloads(), Expiring), w) || slices.Contains(c.Workloads[:i], w) {
+			return fmt.Errorf("workload %q: use set, registers, deletes, sessions or expiring, each once", w)
+		}
+	}
+	if c.TTL == 0 {
+		c.TTL = defaultTTL
+	}
+	if c.Skew == 0 {
+		c.Skew = defaultSkew
+	}
+	if c.TTL < leastTTL || c.Skew < 0 {
+		return fmt.Errorf("ttl %v, skew %v: a ttl is at least %v, a skew not negative", c.TTL, c.Skew, leastTTL)
+	}
+	if c.SloppyPercent < 0 || c.SloppyPercent > 100 {
+		return fmt.Errorf("%d %% sloppy: use 0 to 100", c.SloppyPercent)
+	}
+	c.Options.Context, c.Options.ContentType, c.Options.TTL, c.Options.ReturnValue, c.Options.FullReceipt = "", "", "", false, false
 	return nil
 }
 

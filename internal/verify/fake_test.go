@@ -29,12 +29,50 @@ type fake struct {
 
 	mu       sync.Mutex
 	random   *rand.Rand
-	next     int // version
+	next     int               // version
+	expires  map[int]time.Time // by version
+	hints    []hint
+	healing  chan struct{} // closed: nobody makes replicas equal in the background any more
 	replicas [3]map[string]object
 	down     [3]bool
 	servers  [3]*http.Server
 	requests sync.WaitGroup
 	pipes    [3]*pipes
+}
+
+// hint is what a stand-in keeps for a replica.
+type hint struct {
+	replica int
+	key     string
+	object  object
+}
+
+// heal makes the replicas that are up equal, and delivers hints, every 200 ms.
+func (f *fake) heal() {
+	for {
+		select {
+		case <-f.healing:
+			return
+		case <-time.After(200 * time.Millisecond):
+		}
+		f.mu.Lock()
+		f.hints = slices.DeleteFunc(f.hints, func(h hint) bool {
+			if !f.down[h.replica] {
+				f.store(h.replica, h.key, h.object)
+			}
+			return !f.down[h.replica]
+		})
+		for i := range f.replicas {
+			for key := range f.replicas[i] {
+				for j := range f.replicas {
+					if !f.down[i] && !f.down[j] {
+						f.store(j, key, f.replicas[i][key])
+					}
+				}
+			}
+		}
+		f.mu.Unlock()
+	}
 }
 
 // object is the versions of a key, and all versions that it has ever known, dead ones included.
@@ -98,7 +136,7 @@ func (o object) covers(seen map[int]bool) bool {
 
 // newFake serves until the test ends.
 func newFake(t *testing.T, bug string) *fake {
-	f := &fake{settings: client.DefaultBucket, bug: bug, random: rand.New(rand.NewPCG(1, 2))}
+	f := &fake{settings: client.DefaultBucket, bug: bug, random: rand.New(rand.NewPCG(1, 2)), expires: map[int]time.Time{}, healing: make(chan struct{})}
 	for i := range f.replicas {
 		f.replicas[i] = map[string]object{}
 		f.pipes[i] = &pipes{conns: make(chan net.Conn), closed: make(chan struct{})}
@@ -110,6 +148,7 @@ func newFake(t *testing.T, bug string) *fake {
 		go func() { _ = f.servers[i].Serve(f.pipes[i]) }()
 	}
 	t.Cleanup(func() {
+		close(f.healing)
 		for _, s := range f.servers {
 			if err := s.Close(); err != nil {
 				t.Error(err)
@@ -272,7 +311,7 @@ func (f *fake) get(node int, w http.ResponseWriter, r *http.Request, key string)
 	if f.bug == "read receipts" && need == 2 && f.chance(10) {
 		receipt = strings.Replace(receipt, `"replied":2`, `"replied":1`, 1)
 	}
-	if len(got.live) == 0 {
+	if len(f.shown(got).live) == 0 {
 		reason := "never_written"
 		if len(got.seen) > 0 {
 			reason = "deleted"
@@ -281,7 +320,17 @@ func (f *fake) get(node int, w http.ResponseWriter, r *http.Request, key string)
 		refuse(w, 404, `{"code":"key_not_found","reason":"`+reason+`","receipt":`+receipt+`}`)
 		return
 	}
-	fmt.Fprintf(w, `{"bucket":"verify","key":%q,"context":%q,"values":[%s],"receipt":%s}`, key, token(got.seen), f.values(got), receipt)
+	fmt.Fprintf(w, `{"bucket":"verify","key":%q,"context":%q,"values":[%s],"receipt":%s}`, key, token(got.seen), f.values(f.shown(got)), receipt)
+}
+
+// shown is an object without what has expired.
+func (f *fake) shown(o object) object {
+	if f.bug == "expired shown" {
+		return o
+	}
+	o = o.clone()
+	maps.DeleteFunc(o.live, func(v int, _ string) bool { return !f.expires[v].IsZero() && !f.expires[v].After(time.Now()) })
+	return o
 }
 
 func (f *fake) values(o object) string {
@@ -291,7 +340,11 @@ func (f *fake) values(o object) string {
 		if f.bug == "altered bytes" && f.chance(1) {
 			data = strings.Replace(data, "-", "+", 1)
 		}
-		parts = append(parts, fmt.Sprintf(`{"value":%s,"content_type":"application/json","modified":"2026-11-21T10:00:00Z","version":"%d"}`, data, v))
+		expires := ""
+		if at := f.expires[v]; !at.IsZero() {
+			expires = fmt.Sprintf(`,"expires":%q`, at.Format(time.RFC3339Nano))
+		}
+		parts = append(parts, fmt.Sprintf(`{"value":%s,"content_type":"application/json","modified":"2026-11-21T10:00:00Z","version":"%d"%s}`, data, v, expires))
 	}
 	return strings.Join(parts, ",")
 }
@@ -305,7 +358,11 @@ func (f *fake) store(i int, key string, o object) {
 
 func (f *fake) write(node int, w http.ResponseWriter, r *http.Request, key, body string) {
 	up := f.reachable(node)
-	if len(up) < 2 {
+	standins := 0
+	if len(up) == 1 && r.URL.Query().Get("sloppy") == "true" {
+		standins = 1
+	}
+	if len(up)+standins < 2 {
 		refuse(w, 503, `{"code":"quorum_unavailable","outcome":"not_applied"}`)
 		return
 	}
@@ -334,6 +391,9 @@ func (f *fake) write(node int, w http.ResponseWriter, r *http.Request, key, body
 	if r.Method == http.MethodPut {
 		o.live[f.next] = body
 	}
+	if ttl, err := time.ParseDuration(r.URL.Query().Get("ttl")); err == nil {
+		f.expires[f.next] = time.Now().Add(ttl)
+	}
 	if past == nil {
 		past = map[int]bool{}
 	}
@@ -349,6 +409,12 @@ func (f *fake) write(node int, w http.ResponseWriter, r *http.Request, key, body
 			}
 		}
 	}
+	if standins > 0 {
+		f.hints = append(f.hints, hint{(up[0] + 1) % 3, key, o.clone()})
+	}
+	if f.bug == "stand-ins of their own accord" && f.chance(5) {
+		standins = 1
+	}
 	acked, durable := 2, 2
 	if f.bug == "write receipts" && f.chance(5) {
 		acked = 1
@@ -356,8 +422,8 @@ func (f *fake) write(node int, w http.ResponseWriter, r *http.Request, key, body
 	if f.bug == "unsynced" && f.chance(5) {
 		durable = 1
 	}
-	fmt.Fprintf(w, `{"bucket":"verify","key":%q,"context":%q,"version":"%d","receipt":{"n":3,"required":2,"acked":%d,"durable":%d,"standins":0,"ring":1,"coordinator":"n1"}}`,
-		key, token(past), f.next, acked, durable)
+	fmt.Fprintf(w, `{"bucket":"verify","key":%q,"context":%q,"version":"%d","receipt":{"n":3,"required":2,"acked":%d,"durable":%d,"standins":%d,"ring":1,"coordinator":"n1"}}`,
+		key, token(past), f.next, acked, durable, standins)
 }
 
 // discard is an answer that nobody gets.

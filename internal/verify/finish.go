@@ -124,7 +124,7 @@ func each(ctx context.Context, n int, work func(i int)) {
 	group.Wait()
 }
 
-// agreement reads a key from all its replicas, which brings them up to date, and compares them then.
+// agreement compares the replicas of a key. Unless Quiet is set it has read from all of them before, which brings them up to date.
 func (v *Verifier) agreement(ctx context.Context, i int, k *key) agreement {
 	t := v.targets[i%len(v.targets)]
 	for j := range v.targets { // one that serves, if any does
@@ -135,20 +135,25 @@ func (v *Verifier) agreement(ctx context.Context, i int, k *key) agreement {
 	}
 	limited, cancel := context.WithTimeout(ctx, v.config.Timeout+v.config.Timeout/4)
 	defer cancel()
-	op := k.read()
-	if _, err := t.send(limited, v.config.Bucket, &op, nil, client.Options{R: "all"}); err != nil {
-		return silent
+	if !v.config.Quiet {
+		op := k.read()
+		if _, err := t.send(limited, v.config.Bucket, &op, nil, client.Options{R: "all"}); err != nil {
+			return silent
+		}
 	}
 	replicas, err := v.replicas(limited, t, k)
 	if err != nil {
 		return silent
 	}
-	for _, r := range replicas {
-		if digest(r) != digest(replicas[0]) {
-			return differ
-		}
+	if !equal(replicas) {
+		return differ
 	}
 	return settled
+}
+
+// equal tells whether replicas hold the same.
+func equal(replicas []client.Replica) bool {
+	return !slices.ContainsFunc(replicas, func(r client.Replica) bool { return digest(r) != digest(replicas[0]) })
 }
 
 // replicas are what the owners of a key hold; all of them answered.
@@ -240,19 +245,43 @@ func (v *Verifier) finalRead(ctx context.Context, by time.Time, t *target, k *ke
 		}
 		op.Return = v.record.now()
 		op.ContextOut, op.Want, op.Acked = got.context, v.levels.of(got.receipt.N), got.receipt.Replied
+		op.Sloppy, op.Standins = v.sloppy, got.receipt.Standins
+		op.Strict = op.Standins == 0
 		op.Values, op.Elements = k.versions(got.values)
 		v.record.add(op)
 		return nil
 	})
 }
 
-// finalReplicas notes what each replica of a key holds by itself.
+// lasting are the versions that have not expired. An error where one is about to, so that nobody can tell.
+func (v *Verifier) lasting(values []client.Value) ([]client.Value, error) {
+	now := time.Now()
+	for _, value := range values {
+		if left := value.Expires.Sub(now); !value.Expires.IsZero() && left.Abs() <= v.config.Skew {
+			return nil, fmt.Errorf("version %s is just expiring", value.Version)
+		}
+	}
+	return slices.DeleteFunc(values, func(value client.Value) bool { return !value.Expires.IsZero() && value.Expires.Before(now) }), nil
+}
+
+// errUnequal is why replicas are looked at once more: what is deleted everywhere is collected by one of them after the other.
+var errUnequal = errors.New("the replicas differ")
+
+// finalReplicas notes what each replica of a key holds by itself. While there is time it waits until they hold the same.
 func (v *Verifier) finalReplicas(ctx context.Context, by time.Time, t *target, k *key) bool {
 	return v.try(ctx, by, func(ctx context.Context) error {
 		began := v.record.now()
 		replicas, err := v.replicas(ctx, t, k)
 		if err != nil {
 			return err
+		}
+		if time.Now().Before(by) && !equal(replicas) {
+			return errUnequal
+		}
+		for i := range replicas { // they tell what they hold, also what nobody is shown any more
+			if replicas[i].Values, err = v.lasting(replicas[i].Values); err != nil {
+				return err
+			}
 		}
 		for _, r := range replicas {
 			op := k.read()

@@ -138,7 +138,7 @@ func TestConfig(t *testing.T) {
 // The number of keys is bounded: it grows far slower than the operations.
 func TestKeys(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
-	for w, most := range map[Workload]int{SetAdd: 850, Registers: 300, Deletes: 300, Sessions: 1000} {
+	for w, most := range map[Workload]int{SetAdd: 850, Registers: 300, Deletes: 800, Sessions: 1000} {
 		p := newPool(w, "run", 20)
 		picks := 900_000 // an hour of one workload
 		if w == Sessions {

@@ -20,7 +20,8 @@ type Verifier struct {
 	pools   []*pool
 	record  *record
 	levels  levels
-	known   bool // levels are those of the bucket
+	sloppy  bool // the bucket allows stand-ins where a request does not say
+	known   bool // levels and sloppy are those of the bucket
 	loads   int
 	ended   time.Time // of the last load
 
@@ -116,7 +117,7 @@ func (v *Verifier) accept(b client.BucketSettings) error {
 	if b.Resolve == "lww" {
 		return fmt.Errorf("bucket %s keeps the last writer only, and drops others on purpose: name one that keeps siblings", v.config.Bucket)
 	}
-	v.levels, v.known = newLevels(v.config.Options, b), true
+	v.levels, v.sloppy, v.known = newLevels(v.config.Options, b), b.Sloppy, true
 	if v.levels.writes(0) < 1 || v.levels.reads(0) < 1 {
 		return errors.New("r and w must be at least 1")
 	}

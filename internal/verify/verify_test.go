@@ -60,13 +60,20 @@ func TestPass(t *testing.T) {
 		{"clients stick", func(c *Config) { c.Stick, c.Seed = true, 7 }, 4},
 		{"no pause", func(c *Config) { c.Pace, c.Keys = -1, 40 }, 1},
 		{"one workload", func(c *Config) { c.Workloads = []Workload{Deletes} }, 4},
+		{"values expire", func(c *Config) { c.TTL, c.Skew = time.Second, 10*time.Millisecond }, 4},
+		{"stand-ins", func(c *Config) { c.SloppyPercent = 50 }, 4},
+		{"only stand-ins", func(c *Config) { c.Options.Sloppy = "true" }, 4},
+		{"nobody reads in the end", func(c *Config) { c.Quiet = true }, 4},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := newFake(t, "")
 				c := f.config()
 				test.change(&c)
-				load := 4 * time.Second
+				if c.Quiet || c.SloppyPercent > 0 || c.Options.Sloppy != "" {
+					go f.heal()
+				}
+				load := 6 * time.Second // longer than all faults
 				if c.Pace < 0 {
 					load = time.Second
 				}
@@ -84,6 +91,16 @@ func TestPass(t *testing.T) {
 				t.Logf("%s: %v, converged in %v\n%+v", r.Verdict(), r.Report, r.ConvergedIn, r.Summary)
 				if r.Verdict() != "PASS" || !r.Converged || !r.Strict || len(r.NotRead) > 0 {
 					t.Errorf("got %s %v", r.Verdict(), rules(r))
+				}
+				standins, expiring := 0, 0
+				for _, o := range r.History {
+					standins += o.Standins
+					if o.Expires != 0 {
+						expiring++
+					}
+				}
+				if (standins > 0) != (c.SloppyPercent > 0 || c.Options.Sloppy != "") || (expiring > 100) != (c.TTL > 0) {
+					t.Errorf("got %d stand-ins and %d values that expire", standins, expiring)
 				}
 				s := r.Summary
 				if test.faults > 0 {
@@ -119,16 +136,34 @@ func TestFail(t *testing.T) {
 		{"altered bytes", check.Phantom},
 		{"dishonest failures", check.Rejected},
 		{"never converges", check.Diverged},
+		{"stand-ins of their own accord", check.Receipt},
+		{"expired shown", check.Expired},
 	} {
 		t.Run(test.bug+" "+string(test.want), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := trial(t, newFake(t, test.bug).config(), 2*time.Second, nil)
+				c := newFake(t, test.bug).config()
+				if test.want == check.Expired {
+					c.TTL, c.Skew = time.Second, 10*time.Millisecond
+				}
+				r := trial(t, c, 2*time.Second, nil)
 				if !strings.HasPrefix(r.Verdict(), "FAIL: ") || !slices.Contains(rules(r), test.want) || slices.Contains(rules(r), check.Malformed) {
 					t.Errorf("got %s %v, want %s", r.Verdict(), rules(r), test.want)
 				}
 			})
 		})
 	}
+}
+
+// Where nobody reads and nothing heals by itself, replicas that have missed a write stay apart.
+func TestQuietNeedsHealing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake(t, "").config()
+		c.Quiet = true
+		r := trial(t, c, 2*time.Second, nil)
+		if got := r.Verdict(); !strings.HasPrefix(got, "INCONCLUSIVE: ") || r.Converged || len(r.Unsettled) == 0 {
+			t.Errorf("got %s, %d keys unsettled", got, len(r.Unsettled))
+		}
+	})
 }
 
 // What cannot be judged is not passed.

@@ -53,6 +53,8 @@ func (w *worker) run(ctx context.Context) {
 			w.putOrDelete(p.pick(w.random))
 		case Sessions:
 			w.carry(p)
+		case Expiring:
+			w.expire(p.pick(w.random))
 		}
 		w.pause(ctx)
 	}
@@ -95,14 +97,23 @@ func (w *worker) value() string {
 func (w *worker) chance(percent int) bool { return w.random.IntN(100) < percent }
 
 // strict does an operation as configured.
-func (w *worker) strict(op check.Op, k *key, body []byte) check.Op {
+func (w *worker) strict(op check.Op, k *key, body []byte) check.Op { return w.lasting(op, k, body, 0) }
+
+// lasting does an operation as configured; what it puts expires after ttl. 0 = never.
+func (w *worker) lasting(op check.Op, k *key, body []byte, ttl time.Duration) check.Op {
 	op.Strict = w.v.levels.strict(0)
-	return w.do(op, k, body, w.v.config.Options)
+	o := w.v.config.Options
+	if o.Sloppy == "" && w.chance(w.v.config.SloppyPercent) {
+		o.Sloppy = "true"
+	}
+	op.Sloppy = o.Sloppy == "true" || o.Sloppy == "" && w.v.sloppy
+	return w.do(op, k, body, o, ttl)
 }
 
 // weak reads one replica, or as many as it takes to be as new as the context.
 func (w *worker) weak(op check.Op, k *key) check.Op {
-	return w.do(op, k, nil, client.Options{R: "1"})
+	op.Sloppy = w.v.sloppy
+	return w.do(op, k, nil, client.Options{R: "1"}, 0)
 }
 
 // first is the node to ask first. All clients but one leave out nodes that do not answer, as an application behind a health check
@@ -122,9 +133,14 @@ func (w *worker) first() int {
 }
 
 // do makes one operation and notes it. It goes on to the next node where it is certain that no node has it, and with reads.
-func (w *worker) do(op check.Op, k *key, body []byte, o client.Options) check.Op {
+func (w *worker) do(op check.Op, k *key, body []byte, o client.Options, ttl time.Duration) check.Op {
 	v := w.v
 	op.Client = w.name
+	if ttl > 0 {
+		o.TTL = ttl.String()
+		op.Skew = int64(2 * v.config.Skew) // one clock stamps it, another one hides it
+		op.Expires = v.record.now() + int64(ttl)
+	}
 	id, ok := v.record.invoke(&op)
 	if !ok {
 		w.full = true
@@ -163,8 +179,12 @@ func (w *worker) do(op check.Op, k *key, body []byte, o client.Options) check.Op
 
 // fill notes an answer.
 func (w *worker) fill(op *check.Op, k *key, got *answer, o client.Options) {
-	l, r := w.v.levels, &got.receipt
-	op.ContextOut = got.context
+	v := w.v
+	l, r := v.levels, &got.receipt
+	op.ContextOut, op.Standins = got.context, r.Standins
+	if op.Expires != 0 {
+		op.Skew += v.record.now() - op.Invoke // when it was stamped
+	}
 	if op.Kind != check.Read {
 		op.Want, op.Acked = l.writes(r.N), r.Acked
 		op.WantDurable, op.Durable = l.durable(r.N), r.Durable

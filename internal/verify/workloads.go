@@ -2,6 +2,7 @@ package verify
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/rondodb/rondo/internal/check"
 )
@@ -62,21 +63,47 @@ func (w *worker) learn(op check.Op) {
 	}
 }
 
-// putOrDelete puts, deletes or reads a key.
+// putOrDelete puts, deletes or reads a key. A key that is put again after a delete is put with the context of before, or as if it had
+// never been there.
 func (w *worker) putOrDelete(k *key) {
 	token := w.tokens[k.name]
 	switch n := w.random.IntN(100); {
-	case n < 40 || token == "" && n < 60:
+	case n < 35 || token == "" && n < 55:
 		w.learn(w.strict(k.read(), k, nil))
-	case n < 45:
+	case n < 40:
 		w.weak(k.read(), k)
-	case n < 70 && token != "":
+	case n < 75 && token != "":
 		op := check.Op{Kind: check.Delete, Key: k.name, ContextIn: token}
 		w.learn(w.strict(op, k, nil))
 	default:
 		op, body := k.put(w.value(), nil)
-		op.ContextIn = orFresh(token)
+		if op.ContextIn = orFresh(token); w.chance(20) {
+			op.ContextIn = check.Fresh
+		}
 		w.learn(w.strict(op, k, body))
+	}
+}
+
+// expire puts values that expire between others that do not, and reads on until they have.
+func (w *worker) expire(k *key) {
+	token := w.tokens[k.name]
+	switch n := w.random.IntN(100); {
+	case n < 45:
+		w.learn(w.strict(k.read(), k, nil))
+	case n < 60:
+		w.weak(k.read(), k)
+	case n < 65 && token != "":
+		w.learn(w.strict(check.Op{Kind: check.Delete, Key: k.name, ContextIn: token}, k, nil))
+	default:
+		op, body := k.put(w.value(), nil)
+		if op.ContextIn = orFresh(token); w.chance(20) {
+			op.ContextIn = check.Fresh
+		}
+		var ttl time.Duration
+		if w.chance(80) {
+			ttl = max(leastTTL, time.Duration((0.5+w.random.Float64())*float64(w.v.config.TTL))).Round(time.Millisecond)
+		}
+		w.learn(w.lasting(op, k, body, ttl))
 	}
 }
 
