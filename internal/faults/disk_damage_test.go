@@ -1,13 +1,13 @@
 package faults
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,49 +22,59 @@ import (
 // loadBucket is the bucket of the clients where a test looks into it.
 const loadBucket = "load"
 
-// Ends of a start after damage.
-type reaction string
+// damage is something that happens to the data directory of a node that is down.
+type damage struct {
+	name  string
+	clean bool // stopped by SIGTERM, not killed
+	do    func(dir string) error
+	aside bool // what is left of the database is set aside, as db.damaged-N
+}
 
-const (
-	refuses  reaction = "refuses to start and says what to do"
-	damaged  reaction = "starts, and casts no read votes"
-	partly   reaction = "serves what is sound, and errors for the rest"
-	stranger reaction = "starts as a new node that owns nothing"
-)
+var damages = []damage{
+	{"bits flipped in tables", false, edit("*.ldb", flipTable), true},
+	{"bit flipped in the journal after a clean stop", true, edit("*.log", flipMiddle), false},
+	{"journal cut after a clean stop", true, edit("*.log", func(b []byte) []byte { return b[:len(b)/2] }), false},
+	{"bit flipped in the manifest", false, edit("MANIFEST-*", flipMiddle), true},
+	{"manifest cut", false, edit("MANIFEST-*", func(b []byte) []byte { return b[:len(b)*2/3] }), true},
+	{"garbage in CURRENT", false, edit("CURRENT", func([]byte) []byte { return []byte("garbage") }), true},
+	{"a table removed", false, removeFirst("*.ldb"), true},
+	{"journals removed", false, removeFirst("*.log"), true},
+	{"database removed, identity kept", false, func(dir string) error { return os.RemoveAll(filepath.Join(dir, "db")) }, false},
+	{"directory wiped, identity put back", false, wipe, false},
+}
 
-// F32, F33: something in the data directory of one node is damaged while it is down, and it is started again under load. No client of
-// any node gets a wrong answer or a false not-found, the others go on, and the way back that the documentation tells brings
-// everything back.
+// wipe leaves nothing of a data directory but who it is.
+func wipe(dir string) error {
+	identity, err := os.ReadFile(filepath.Join(dir, "node.json"))
+	if err == nil {
+		err = os.RemoveAll(dir)
+	}
+	if err == nil {
+		err = os.Mkdir(dir, 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "node.json"), identity, 0o600)
+	}
+	return err
+}
+
+// F32, F33: something in the data directory of one node is damaged while it is down. It starts, says so, and while the only other replica
+// that has some keys is down, it and a replica that never had them tell nobody that they are not there. When all are back it gets what it
+// lost from the others by itself: the replicas are equal within a minute, without a read and without an operator.
 func TestDamagedDataDirectory(t *testing.T) {
 	long(t)
-	for _, c := range []struct {
-		name  string
-		clean bool // stopped by SIGTERM, not killed
-		do    func(dir string) error
-		want  reaction
-	}{
-		{"bits flipped in tables", false, edit("*.ldb", flipTable), partly},
-		{"bit flipped in the journal after a clean stop", true, edit("*.log", flipMiddle), damaged},
-		{"journal cut after a clean stop", true, edit("*.log", func(b []byte) []byte { return b[:len(b)/2] }), damaged},
-		{"bit flipped in the manifest", false, edit("MANIFEST-*", flipMiddle), refuses},
-		{"manifest cut", false, edit("MANIFEST-*", func(b []byte) []byte { return b[:len(b)*2/3] }), refuses},
-		{"garbage in CURRENT", false, edit("CURRENT", func(b []byte) []byte { return []byte("garbage") }), refuses},
-		{"a table removed", false, removeFirst("*.ldb"), refuses},
-		{"journals removed", false, removeFirst("*.log"), damaged},
-		{"database removed, identity kept", false, func(dir string) error { return os.RemoveAll(filepath.Join(dir, "db")) }, damaged},
-		{"directory wiped", false, os.RemoveAll, stranger},
-	} {
-		t.Run(c.name, func(t *testing.T) {
+	for _, d := range damages {
+		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			testDamage(t, c.clean, c.do, c.want)
+			testDamage(t, d)
 		})
 	}
 }
 
-func testDamage(t *testing.T, clean bool, do func(dir string) error, want reaction) {
+func testDamage(t *testing.T, d damage) {
 	c := loopback(t, 3)
 	c.start()
-	behind, victim, others := c.nodes[1], c.nodes[2], c.nodes[:2]
+	first, behind, victim := c.nodes[0], c.nodes[1], c.nodes[2]
 	l := c.newLoad(func(config *verify.Config) {
 		config.Bucket = loadBucket
 		config.Pace = 5 * time.Millisecond
@@ -76,62 +86,219 @@ func testDamage(t *testing.T, clean bool, do func(dir string) error, want reacti
 	c.stop(victim) // what the journal held is in a table after the next start
 	c.restart(victim)
 	narrow = append(narrow, c.writeKeys("journal", 30)...)
-	c.restart(behind)
-	c.inUse()
-	if clean {
+	before := c.about(victim).Incarnation
+	if d.clean {
 		c.stop(victim)
 	} else {
 		c.kill(victim)
 	}
-	identity, err := os.ReadFile(filepath.Join(victim.Data, "node.json"))
-	c.must(err)
-	c.must(do(victim.Data))
-
-	w := c.watch(others...)
-	began := time.Now()
-	c.must(victim.Start())
+	c.kill(first)
+	c.must(d.do(victim.Data))
+	c.must(errors.Join(behind.Start(), victim.Start()))
 	l.note("%s is back with damage", victim.Name)
-	switch want {
-	case refuses:
-		c.refused(victim)
-	case damaged:
-		c.notReady(victim, "less than it held")
-	case stranger:
-		c.notReady(victim, "not a member")
-	case partly:
-		c.ready(victim)
+	absent, right, refused := c.asked(narrow, behind, victim)
+	t.Logf("without the third replica %d of %d acknowledged writes are found, %d reads are refused, %d told not to be there", right, len(narrow), refused, absent)
+	if absent > 0 {
+		t.Errorf("%d keys which a quorum had acknowledged were told not to be there", absent)
 	}
-	c.found(narrow, behind, victim)
+
+	w := c.watch(first, behind)
+	c.must(first.Start())
+	back := time.Now()
+	l.note("all replicas are equal after %v", c.equal(repairTime).Round(time.Millisecond))
+	c.ready(c.nodes...)
+	c.whole(readyTime)
+	c.delivered(repairTime)
+	c.holds(narrow, "")
 	c.written(l, 50)
+	healed := time.Now()
 	c.until(readyTime, func(context.Context) error { // enough to tell 99 % by
-		if n := len(w.between(began, time.Now(), others...)); n < 100 {
+		if n := len(w.between(healed, time.Now(), first, behind)); n < 100 {
 			return fmt.Errorf("%d requests through the other nodes", n)
 		}
 		return nil
 	})
-	if want == partly {
-		c.errs(l, victim)
-	}
 	w.stop()
-	w.serves("the other nodes", w.between(began, time.Now(), others...))
-	l.end()
-
-	// The way back. The loss is accepted while nobody relies on this node's votes.
-	if victim.Running() {
-		c.stop(victim)
-	}
-	switch want {
-	case refuses, partly:
-		c.must(os.Rename(filepath.Join(victim.Data, "db"), filepath.Join(t.TempDir(), "aside")))
-	case stranger:
-		c.must(os.RemoveAll(victim.Data))
-		c.must(os.Mkdir(victim.Data, 0o700))
-		c.must(os.WriteFile(filepath.Join(victim.Data, "node.json"), identity, 0o600))
-	}
-	c.wayBack(victim)
-	l.begin()
-	c.written(l, 20)
+	w.show("the other nodes while the damaged one was filled again", w.between(back, healed, first, behind))
+	w.serves("the other nodes afterwards", w.between(healed, time.Now(), first, behind))
+	c.told(victim, before, d.aside)
 	l.pass()
+}
+
+// told fails the test unless a node has said that it lost data: it is another actor now, its log names the loss, and what is left of
+// the database stands aside where it could not be used.
+func (c *cluster) told(p *proc.Process, before string, aside bool) {
+	c.t.Helper()
+	if after := c.about(p).Incarnation; after == before {
+		c.t.Errorf("%s counts on as incarnation %s with less than it held", p.Name, after)
+	}
+	log, err := os.ReadFile(p.Log)
+	c.must(err)
+	if !strings.Contains(string(log), "level=ERROR") && !strings.Contains(string(log), "level=WARN") {
+		c.t.Errorf("%s says nothing of its loss", p.Name)
+	}
+	left, err := filepath.Glob(filepath.Join(p.Data, "db.damaged-*"))
+	c.must(err)
+	if aside != (len(left) > 0) {
+		c.t.Errorf("%s has set aside %q, want some: %v", p.Name, left, aside)
+	}
+}
+
+// F32: bits flip in the tables of a node that runs, under load. It serves none of them; the other nodes go on; it notices, builds a
+// new database out of what is sound and what the others have, in the same process, and the replicas are equal within a minute.
+func TestTablesDamagedWhileRunning(t *testing.T) {
+	long(t)
+	c := loopback(t, 3)
+	c.flags("--cache", "1MiB") // so that reads reach the disk
+	c.start()
+	victim, others := c.nodes[2], c.nodes[:2]
+	l := c.newLoad(func(config *verify.Config) { config.Bucket = loadBucket })
+	l.begin()
+	bulk := c.writeBulk(20 << 20)
+	c.stop(victim) // what the journal held is in tables after the next start
+	c.restart(victim)
+	c.whole(readyTime)
+	pid, before := victim.PID(), c.about(victim).Incarnation
+	w := c.watch(others...)
+	flipped := time.Now()
+	c.must(flipInPlace(victim.Data))
+	l.note("bits flip in the tables of %s", victim.Name)
+	c.until(repairTime, func(ctx context.Context) error { // reads, as clients do all the time
+		c.readBulk(bulk, others...)
+		m, err := page(victim).Metrics(ctx)
+		if err != nil {
+			return err
+		}
+		if a, err := page(victim).About(ctx); err != nil || a.Incarnation == before {
+			return fmt.Errorf("%s has not opened a new database yet; %v damaged objects", victim.Name, m.Sum("rondo_damaged_objects_total")+m.Sum("rondo_store_corrupt_objects_total"))
+		}
+		return nil
+	})
+	noticed := time.Since(flipped)
+	l.note("noticed after %v, equal after %v more", noticed.Round(time.Millisecond), c.equal(repairTime).Round(time.Millisecond))
+	c.ready(victim)
+	c.readBulk(bulk, c.nodes...)
+	w.stop()
+	w.serves("the other nodes, all the time", w.between(flipped, time.Now(), others...))
+	if victim.PID() != pid || !victim.Running() {
+		t.Errorf("process %d of %s has ended: it should go on by itself", pid, victim.Name)
+	}
+	c.told(victim, before, true)
+	l.pass()
+}
+
+// bulkSize is the size of one value of a bulk.
+const bulkSize = 16 << 10
+
+// bulkValue is what a key of a bulk holds: text that does not compress.
+func bulkValue(key string) []byte {
+	rng := rand.New(rand.NewPCG(32, uint64(len(key))+uint64(key[len(key)-1])<<8))
+	b := make([]byte, bulkSize)
+	for i := range b {
+		b[i] = 'a' + byte(rng.IntN(26))
+	}
+	return append([]byte(key+" "), b...)
+}
+
+// writeBulk writes so many bytes of large values to all replicas.
+func (c *cluster) writeBulk(size int) (keys []string) {
+	c.t.Helper()
+	keys = numbered("bulk", size/bulkSize)
+	one := c.through(c.nodes[0])
+	for _, key := range keys {
+		c.until(readyTime, func(ctx context.Context) error {
+			_, err := one.Put(ctx, "bulk", key, bulkValue(key), client.Options{W: "all", DW: "0", ContentType: "text/plain"})
+			return err
+		})
+	}
+	return keys
+}
+
+// readBulk reads all of a bulk with quorums through nodes in turn. Every value is right, each time.
+func (c *cluster) readBulk(keys []string, through ...*proc.Process) {
+	c.t.Helper()
+	var clients []*client.Client
+	for _, p := range through {
+		one, err := client.New(client.Config{Nodes: []string{p.URL()}, Timeout: witnessTimeout})
+		c.must(err)
+		defer one.Close()
+		clients = append(clients, one)
+	}
+	failed := 0
+	for i, key := range keys {
+		object, err := clients[i%len(clients)].Get(c.t.Context(), "bulk", key, client.Options{R: "quorum"})
+		var problem *client.Error
+		switch {
+		case errors.As(err, &problem) && problem.Code == client.CodeKeyNotFound:
+			c.t.Errorf("%s is not found", key)
+		case err != nil:
+			if failed++; failed <= 3 {
+				c.t.Logf("%s: %v", key, err)
+			}
+		case len(object.Values) != 1 || !bytes.Equal(object.Values[0].Data, bulkValue(key)):
+			c.t.Errorf("%s: wrong value", key)
+		}
+	}
+	if failed > len(keys)/100 {
+		c.t.Errorf("%d of %d reads failed", failed, len(keys))
+	}
+}
+
+// flipInPlace flips bits in the tables of a database that is open: their files stay the same ones.
+func flipInPlace(dir string) error {
+	files, err := databaseFiles(dir, "*.ldb")
+	if err != nil {
+		return err
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		f, err := os.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt(flipTable(b), 0)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// F33: a node runs while bits flip in its journal, manifest or CURRENT. It notices nothing, for it reads them at its start alone; killed and
+// started again it knows what to do.
+func TestDirectoryDamagedWhileRunning(t *testing.T) {
+	long(t)
+	for _, d := range []damage{
+		{"manifest", false, edit("MANIFEST-*", flipMiddle), true},
+		{"CURRENT", false, edit("CURRENT", func(b []byte) []byte { b[0] ^= 0x10; return b }), true},
+		{"tables", false, edit("*.ldb", flipTable), true},
+	} {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			c := loopback(t, 3)
+			l, w := c.underLoad(time.Second)
+			victim, others := c.nodes[2], c.nodes[:2]
+			c.stop(victim) // what the journal held is in a table after the next start
+			c.restart(victim)
+			c.whole(readyTime)
+			before := c.about(victim).Incarnation
+			began := time.Now()
+			c.must(d.do(victim.Data))
+			c.pass(2 * time.Second)
+			c.kill(victim)
+			c.must(victim.Start())
+			l.note("equal %v after the start", c.equal(repairTime).Round(time.Millisecond))
+			c.ready(victim)
+			c.pass(2 * time.Second)
+			w.stop()
+			w.serves("the other nodes", w.between(began, time.Now(), others...))
+			c.told(victim, before, d.aside)
+			l.pass()
+		})
+	}
 }
 
 // writeKeys writes keys of its own through the first node, with a quorum, each with its name as the value. Where another node is down, the
@@ -150,47 +317,6 @@ func (c *cluster) writeKeys(prefix string, count int) (keys []string) {
 		keys = append(keys, key)
 	}
 	return keys
-}
-
-// inUse waits until every node asks every other: one that was away is left alone for up to some seconds after it is back.
-func (c *cluster) inUse() {
-	c.t.Helper()
-	c.whole(readyTime)
-	for _, p := range c.nodes {
-		one, err := client.New(client.Config{Nodes: []string{p.URL()}, Timeout: 2 * time.Second})
-		c.must(err)
-		c.until(readyTime, func(ctx context.Context) error {
-			_, err := one.Put(ctx, "scratch", p.Name, []byte("x"), client.Options{W: "all"})
-			return err
-		})
-		one.Close()
-	}
-}
-
-// found reads keys with a quorum through these nodes in turn, each key once, since a read brings replicas up to date. The value is
-// right, or an error that claims nothing.
-func (c *cluster) found(keys []string, nodes ...*proc.Process) {
-	c.t.Helper()
-	read := 0
-	for i, key := range keys {
-		p := nodes[i%len(nodes)]
-		one, err := client.New(client.Config{Nodes: []string{p.URL()}, Timeout: 2 * time.Second})
-		c.must(err)
-		object, err := one.Get(c.t.Context(), loadBucket, key, client.Options{R: "quorum"})
-		one.Close()
-		var problem *client.Error
-		switch {
-		case errors.As(err, &problem) && problem.Code == client.CodeKeyNotFound:
-			c.t.Errorf("%s, which a quorum had acknowledged, is not found through %s", key, p.Name)
-		case err == nil && (len(object.Values) != 1 || string(object.Values[0].Data) != key):
-			c.t.Errorf("%s through %s: %s", key, p.Name, object.Raw)
-		case err == nil:
-			read++
-		}
-	}
-	if read < len(keys)/3 {
-		c.t.Errorf("only %d of %d keys were answered: nothing was tested", read, len(keys))
-	}
 }
 
 // written waits until the load has had so many more writes acknowledged.
@@ -221,16 +347,6 @@ func (c *cluster) stop(p *proc.Process) {
 	}
 }
 
-// refused waits until a node has ended by itself with a failure whose last words tell what to do.
-func (c *cluster) refused(p *proc.Process) {
-	c.t.Helper()
-	code, err := p.Wait(20 * time.Second)
-	c.must(err)
-	if last := p.LogTail(3); code <= 0 || !strings.Contains(last, "move the folder db out of the data directory") {
-		c.t.Errorf("%s ended with exit code %d and the words:\n%s", p.Name, code, last)
-	}
-}
-
 // notReady waits until /readyz of a node answers 503 and why.
 func (c *cluster) notReady(p *proc.Process, why string) {
 	c.t.Helper()
@@ -253,59 +369,6 @@ func cmpErr(err error) error {
 		return errors.New("200")
 	}
 	return err
-}
-
-// errs fails the test unless the replica of the node answers for at least one key of the load with an error, as one does that meets
-// damage.
-func (c *cluster) errs(l *load, p *proc.Process) {
-	c.t.Helper()
-	one, err := client.New(client.Config{Nodes: []string{c.nodes[0].URL()}, Timeout: 2 * time.Second})
-	c.must(err)
-	defer one.Close()
-	var keys []string
-	for _, o := range l.v.History() {
-		keys = append(keys, o.Key)
-	}
-	slices.Sort(keys)
-	keys = slices.Compact(keys)
-	bad := 0
-	for _, key := range keys {
-		e, err := one.Explain(c.t.Context(), loadBucket, key)
-		c.must(err)
-		if slices.ContainsFunc(e.Replicas, func(r client.Replica) bool { return r.Node == p.Name && r.Error != "" }) {
-			bad++
-		}
-	}
-	c.t.Logf("the replica of %s errs for %d of %d keys", p.Name, bad, len(keys))
-	if bad == 0 {
-		c.t.Error("no key was damaged: nothing was tested")
-	}
-}
-
-// wayBack is what the documentation tells to do with a node that has lost data: it is started once with --accept-loss, and everything
-// is read with r=all.
-func (c *cluster) wayBack(p *proc.Process) {
-	c.t.Helper()
-	args := p.Args
-	p.Args = append(slices.Clone(args), "--accept-loss")
-	c.restart(p)
-	p.Args = args
-	c.whole(readyTime)
-	c.exportAll()
-}
-
-// exportAll reads every key of the load with r=all, by the command that the documentation names.
-func (c *cluster) exportAll() {
-	c.t.Helper()
-	c.until(readyTime, func(ctx context.Context) error { // a node that has just come back may not be asked by the others yet
-		export := exec.CommandContext(ctx, binary, "export", "--r", "all", "--node", c.nodes[0].URL(), loadBucket)
-		var said strings.Builder
-		export.Stderr = &said
-		if err := export.Run(); err != nil {
-			return fmt.Errorf("rondo export --r all: %w: %s", err, said.String())
-		}
-		return nil
-	})
 }
 
 // edit rewrites the files of the database that match. None is an error.

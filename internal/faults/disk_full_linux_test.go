@@ -83,12 +83,9 @@ func (b *brokenDisk) write(ctx context.Context, key string) error {
 	return err
 }
 
-// fill writes through another node until the victim's store has failed for this reason and says so.
-func (b *brokenDisk) fill(reason string) {
+// fill writes through another node until the victim's disk fails or is full, as told says; it returns nil then.
+func (b *brokenDisk) fill(told func(ctx context.Context) error) {
 	b.t.Helper()
-	one, err := client.New(client.Config{Nodes: []string{b.victim.URL()}, Timeout: 2 * time.Second})
-	b.must(err)
-	defer one.Close()
 	n := 0
 	b.until(readyTime, func(ctx context.Context) error {
 		for range 10 {
@@ -97,13 +94,27 @@ func (b *brokenDisk) fill(reason string) {
 				return err
 			}
 		}
-		err := one.Ready(ctx)
-		var problem *client.Error
-		if !errors.As(err, &problem) || problem.Status != http.StatusServiceUnavailable || !strings.Contains(string(problem.Body), reason) {
-			return fmt.Errorf("/readyz of %s: %w, want 503 with %q", b.victim.Name, cmpErr(err), reason)
-		}
-		return nil
+		return told(ctx)
 	})
+}
+
+// unready tells whether /readyz of the victim answers 503 and why.
+func (b *brokenDisk) unready(ctx context.Context, reason string) error {
+	err := b.through(b.victim).Ready(ctx)
+	var problem *client.Error
+	if !errors.As(err, &problem) || problem.Status != http.StatusServiceUnavailable || !strings.Contains(string(problem.Body), reason) {
+		return fmt.Errorf("/readyz of %s: %w, want 503 with %q", b.victim.Name, cmpErr(err), reason)
+	}
+	return nil
+}
+
+// full tells whether a node says that its disk is full, or no longer.
+func full(ctx context.Context, p *proc.Process, want bool) error {
+	a, err := page(p).About(ctx)
+	if err == nil && a.Disk.Full != want {
+		err = fmt.Errorf("%s: %+v, want full %v", p.Name, a.Disk, want)
+	}
+	return err
 }
 
 // serve lets clients work for a while and fails the test unless the other nodes serve as ever, reads through the victim succeed, and what
@@ -135,42 +146,84 @@ func (b *brokenDisk) serve() {
 	b.t.Logf("writes refused by the node with the broken disk: %v", refused)
 }
 
-// F31: the disk of one node fills up. The others go on, reads go on through it too, and nothing acknowledged is lost. With the disk still
-// full the node does not start, and says why; with room again it does, and all is well. That a running node takes writes again by
-// itself when room comes back waits for the store that opens itself again.
+// F31: the disk of one node fills up. Below its reserve the node refuses writes and the others go on with theirs; reads go on through it
+// too. With room again it takes writes by itself and gets what it missed: without a restart, without a read. The same when the disk was
+// filled by somebody else to the last byte, so that the journal could not be written any more.
 func TestFullDiskStopsOneNodeAlone(t *testing.T) {
 	long(t)
 	needMounts(t)
 	dir := filepath.Join(mountDir(t), "full")
-	mountTmpfs(t, dir, "24m")
+	mountTmpfs(t, dir, "64m")
 	b := withDisk(t, dir)
-	filler, err := ballast(dir, 512<<10)
-	b.must(err)
-	b.failed("disk full soon")
-	b.fill("no space left on device")
-	b.serve()
-
-	if _, err := b.victim.Stop(20 * time.Second); err != nil {
-		t.Fatal(err)
+	pid := b.victim.PID()
+	for _, round := range []struct {
+		name string
+		left func(reserve int64) int // of room, in the end
+	}{
+		{"disk down to its reserve", func(reserve int64) int { return int(reserve) + 1<<20 }},
+		{"disk full to the last byte", func(int64) int { return 0 }},
+	} {
+		reserve := b.about(b.victim).Disk.Reserve
+		if reserve < 1<<20 || reserve > 16<<20 {
+			t.Fatalf("the reserve is %d bytes of 64 MiB, want at most a quarter", reserve)
+		}
+		b.failed(round.name)
+		filler, err := ballast(dir, round.left(reserve))
+		b.must(err)
+		b.fill(func(ctx context.Context) error { return full(ctx, b.victim, true) })
+		b.serve()
+		m, err := page(b.victim).Metrics(t.Context())
+		b.must(err)
+		if m.Sum("rondo_disk_full") != 1 {
+			t.Errorf("rondo_disk_full is %v on a full disk", m.Sum("rondo_disk_full"))
+		}
+		b.must(os.Remove(filler))
+		freed := time.Now()
+		b.until(readyTime, func(ctx context.Context) error { return full(ctx, b.victim, false) })
+		b.ready(b.victim)
+		b.load.note("%s: full no longer after %v, equal after %v more", round.name, time.Since(freed).Round(time.Millisecond), b.equal(repairTime).Round(time.Millisecond))
+		b.healed(repairTime)
+		if b.victim.PID() != pid {
+			t.Errorf("%s was restarted: process %d, then %d", b.victim.Name, pid, b.victim.PID())
+		}
 	}
-	more, err := os.Create(filepath.Join(dir, "more")) // what the stop has freed
-	b.must(err)
-	for err = nil; err == nil; {
-		_, err = more.Write(make([]byte, 4096))
-	}
-	b.must(more.Close())
-	b.must(b.victim.Start())
-	code, err := b.victim.Wait(20 * time.Second)
-	b.must(err)
-	if last := b.victim.LogTail(3); code <= 0 || !strings.Contains(last, "no space left on device") {
-		t.Errorf("started on a full disk: exit code %d and the words:\n%s", code, last)
-	}
-	b.must(errors.Join(os.Remove(filler), os.Remove(more.Name())))
-	b.restart(b.victim)
-	b.whole(readyTime)
 	b.written(b.load, 50)
 	b.load.pass()
 }
+
+// F31: with a disk at its reserve under the only node, writes are answered with 507 and certainly not applied, reads as ever; and with room
+// again, all as before.
+func TestFullDiskOfTheOnlyNode(t *testing.T) {
+	needMounts(t)
+	dir := filepath.Join(mountDir(t), "full")
+	mountTmpfs(t, dir, "64m")
+	c := loopback(t, 1)
+	p := c.nodes[0]
+	p.Data = filepath.Join(dir, "data")
+	c.start()
+	one := c.through(p)
+	c.put(one, "key", "key", client.Options{})
+	filler, err := ballast(dir, 1<<20)
+	c.must(err)
+	c.until(readyTime, func(ctx context.Context) error { return full(ctx, p, true) })
+	for _, err := range []error{
+		second(one.Put(t.Context(), loadBucket, "key", []byte("other"), client.Options{})),
+		second(one.Put(t.Context(), loadBucket, "new", []byte("new"), client.Options{})),
+		second(one.Delete(t.Context(), loadBucket, "key", client.Options{})),
+	} {
+		if problem := c.problemOf(err); problem.Status != http.StatusInsufficientStorage || problem.Code != "insufficient_storage" || problem.Outcome != "not_applied" {
+			t.Errorf("a write to a full disk: %v, want 507 insufficient_storage, not applied", err)
+		}
+	}
+	c.holds([]string{"key"}, "")
+	c.absent([]string{"new"})
+	c.must(os.Remove(filler))
+	c.put(one, "new", "new", client.Options{})
+	c.holds([]string{"key", "new"}, "")
+}
+
+// second is the second of two results.
+func second[T any](_ T, err error) error { return err }
 
 // F31: a node on an empty directory of a full disk does not start, and says why.
 func TestFullDiskAtFirstStart(t *testing.T) {
@@ -205,7 +258,7 @@ func TestFailingFsyncStopsOneNodeAlone(t *testing.T) {
 	filler, err := ballast(under, 0)
 	b.must(err)
 	b.failed("disk failing soon")
-	b.fill("store has failed and refuses writes") // the kernel tells it as an input/output error, or by its cause: no space
+	b.fill(func(ctx context.Context) error { return b.unready(ctx, "store has failed and refuses writes") })
 	b.serve()
 
 	b.kill(b.victim)
