@@ -37,22 +37,6 @@ func (r *Repairer) listed(l *ring.Layout, peer ring.NodeID, first, end int) []ri
 	return slices.Compact(known)
 }
 
-// leafReader builds the trees of classes, one at a time, in room of its own.
-type leafReader struct {
-	leaves []uint64
-	tree   tree
-}
-
-// read builds the tree of a class as it is now.
-func (t *leafReader) read(s Store, shape shape, c ring.Class) error {
-	t.leaves = s.Leaves(t.leaves[:0], c)
-	if got, want := len(t.leaves), shape.nodes(shape.levels()); got != want {
-		return fmt.Errorf("the store has %d leaves in partition %d, the ring has %d", got, c.Partition, want)
-	}
-	t.tree.build(shape, t.leaves)
-	return nil
-}
-
 // compareRoots asks which classes differ. Where all is true it learns of classes that only the other node holds, too.
 func (x *exchange) compareRoots(all bool) error {
 	mine := x.classes
@@ -90,7 +74,7 @@ func (x *exchange) askRoots(m rootsRequest, from, n int) error {
 	m.classes = make([]classRoot, n)
 	for i := range m.classes {
 		c := x.classes[from+i].class
-		if err := x.reader.read(x.config.Store, x.shape, c); err != nil {
+		if err := x.read(from + i); err != nil {
 			return err
 		}
 		marks := x.config.Store.Marks(c)
@@ -120,7 +104,7 @@ func (x *exchange) askRoots(m rootsRequest, from, n int) error {
 		ahead = append(ahead, o)
 		x.step.Total++
 		x.classes = append(x.classes, comparison{class: o.class})
-		if err := x.reader.read(x.config.Store, x.shape, o.class); err != nil {
+		if err := x.read(len(x.classes) - 1); err != nil {
 			return err
 		}
 		x.comparedRoot(len(x.classes)-1, x.reader.tree.root() != o.root, o.unsound)
@@ -129,16 +113,26 @@ func (x *exchange) askRoots(m rootsRequest, from, n int) error {
 	return x.compareMarks(x.peer, ahead)
 }
 
-// comparedRoot takes note of how the roots of a class compare. Trees that are not known to tell what is stored prove nothing; what
-// they show as different is exchanged all the same.
-func (x *exchange) comparedRoot(at int, differs, unsound bool) {
-	c := &x.classes[at]
-	c.compared = true
-	if unsound {
-		x.fail(at, "the tree of %s is not known to tell what it holds", x.config.Name(x.peer))
+// read builds this node's tree of a class.
+func (x *exchange) read(at int) error {
+	sound, err := x.reader.read(x.classes[at].class)
+	if err == nil && !sound {
+		x.unsound(at, x.config.Membership.Self())
 	}
-	if !x.sound(c.class) {
-		x.fail(at, "the tree of %s is not known to tell what it holds", x.config.Name(x.config.Membership.Self()))
+	return err
+}
+
+// unsound notes that a tree of a class is not known to tell what is stored. It proves nothing; what it shows as different is exchanged
+// all the same.
+func (x *exchange) unsound(at int, node ring.NodeID) {
+	x.fail(at, "the Merkle tree of %s is being computed anew", x.config.Name(node))
+}
+
+// comparedRoot takes note of how the roots of a class compare.
+func (x *exchange) comparedRoot(at int, differs, unsound bool) {
+	x.classes[at].compared = true
+	if unsound {
+		x.unsound(at, x.peer)
 	}
 	if !differs {
 		x.step.Compared++
@@ -162,7 +156,7 @@ func (x *exchange) compareNodes() error {
 		x.nodes = x.nodes[:len(x.nodes)-1]
 		c := x.classes[ref.at].class
 		if ref.at != read {
-			if err := x.reader.read(x.config.Store, x.shape, c); err != nil {
+			if err := x.read(ref.at); err != nil {
 				return err
 			}
 			read = ref.at
@@ -182,13 +176,16 @@ func (x *exchange) compareNodes() error {
 	}
 	leaves := ring.Leaves / x.layout.Partitions()
 	for i, ref := range refs {
+		if answer.unsound.has(i) {
+			x.unsound(ref.at, x.peer)
+		}
 		for k := range m.groups[i].children {
 			if !answer.differ[i].has(k) {
 				continue
 			}
 			x.add(ref.at)
-			child := ref.node<<x.shape.fans[ref.level] + k
-			if ref.level+1 < x.shape.levels() {
+			child := ref.node<<x.reader.shape.fans[ref.level] + k
+			if ref.level+1 < x.reader.shape.levels() {
 				x.nodes = append(x.nodes, nodeRef{at: ref.at, level: ref.level + 1, node: child})
 			} else {
 				x.leaves = append(x.leaves, leafRef{at: ref.at, leaf: m.groups[i].class.Partition*leaves + child})
@@ -206,21 +203,20 @@ func (r *Repairer) answerRoots(from ring.NodeID, l *ring.Layout, m rootsRequest)
 		return nil, fmt.Errorf("%w: partitions out of range", errWire)
 	}
 	self := r.config.Membership.Self()
-	shape := shapeOf(ring.Leaves / l.Partitions())
-	answer := newRootsAnswer(len(m.classes))
-	var reader leafReader
+	answer, reader := newRootsAnswer(len(m.classes)), r.leafReader(l)
 	var ahead []classRoot
 	for i, c := range m.classes {
 		if !shared(l, c.class, self, from) {
 			return nil, fmt.Errorf("%w: partition %d with n=%d is not owned by both", errWire, c.class.Partition, c.class.N)
 		}
-		if err := reader.read(r.config.Store, shape, c.class); err != nil {
+		sound, err := reader.read(c.class)
+		if err != nil {
 			return nil, err
 		}
 		if reader.tree.root() != c.root {
 			answer.differ.set(i)
 		}
-		if !r.sound(c.class) {
+		if !sound {
 			answer.unsound.set(i)
 		}
 		if released := r.config.Store.Marks(c.class).Released; released > c.watermark {
@@ -235,10 +231,11 @@ func (r *Repairer) answerRoots(from ring.NodeID, l *ring.Layout, m rootsRequest)
 			if _, asked := slices.BinarySearchFunc(m.classes, c, func(r classRoot, c ring.Class) int { return r.class.Compare(c) }); asked {
 				continue
 			}
-			if err := reader.read(r.config.Store, shape, c); err != nil {
+			sound, err := reader.read(c)
+			if err != nil {
 				return nil, err
 			}
-			answer.others = append(answer.others, classRoot{class: c, root: reader.tree.root(), released: r.config.Store.Marks(c).Released, unsound: !r.sound(c)})
+			answer.others = append(answer.others, classRoot{class: c, root: reader.tree.root(), released: r.config.Store.Marks(c).Released, unsound: !sound})
 		}
 	}
 	if err := r.compareMarks(from, ahead); err != nil {
@@ -250,11 +247,10 @@ func (r *Repairer) answerRoots(from ring.NodeID, l *ring.Layout, m rootsRequest)
 // answerNodes compares the asker's nodes with this node's.
 func (r *Repairer) answerNodes(from ring.NodeID, l *ring.Layout, m nodesRequest) ([]byte, error) {
 	self := r.config.Membership.Self()
-	shape := shapeOf(ring.Leaves / l.Partitions())
-	var answer nodesAnswer
-	var reader leafReader
+	answer, reader := nodesAnswer{unsound: newBitmap(len(m.groups))}, r.leafReader(l)
+	shape, sound := reader.shape, false
 	var read ring.Class // the class whose tree is built; none has N 0
-	for _, g := range m.groups {
+	for i, g := range m.groups {
 		switch {
 		case !shared(l, g.class, self, from):
 			return nil, fmt.Errorf("%w: partition %d with n=%d is not owned by both", errWire, g.class.Partition, g.class.N)
@@ -262,10 +258,14 @@ func (r *Repairer) answerNodes(from ring.NodeID, l *ring.Layout, m nodesRequest)
 			return nil, fmt.Errorf("%w: no such node", errWire)
 		}
 		if g.class != read {
-			if err := reader.read(r.config.Store, shape, g.class); err != nil {
+			var err error
+			if sound, err = reader.read(g.class); err != nil {
 				return nil, err
 			}
 			read = g.class
+		}
+		if !sound {
+			answer.unsound.set(i)
 		}
 		differ := newBitmap(len(g.children))
 		for k, h := range reader.tree.children(g.level, g.node) {

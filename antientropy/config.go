@@ -14,11 +14,14 @@ type Config struct {
 	Store      Store
 	Peers      Peers
 	Membership Membership
-	Replicas   func(bucket string) int  // replica count of a bucket, as it is set; called for each hint; nil = always 3
-	Name       func(ring.NodeID) string // for people; nil = the id
-	Logger     *slog.Logger             // nil = discarded
-	Rand       *rand.Rand               // owned by the Repairer from then on; nil = seeded by the runtime
-	Now        func() time.Time         // the wall clock, for hybrid times; nil = time.Now
+	// Sound tells, fast, whether the Merkle tree of a class is known to tell what the class holds: not while the store computes it anew. nil =
+	// found out by reading a leaf of the class each time.
+	Sound    func(c ring.Class) bool
+	Replicas func(bucket string) int  // replica count of a bucket, as it is set; called for each hint; nil = always 3
+	Name     func(ring.NodeID) string // for people; nil = the id
+	Logger   *slog.Logger             // nil = discarded
+	Rand     *rand.Rand               // owned by the Repairer from then on; nil = seeded by the runtime
+	Now      func() time.Time         // the wall clock, for hybrid times; nil = time.Now
 	// Pressure is how much slower client requests are than usual, 1 = as usual: background work waits as it grows. nil = always 1.
 	Pressure func() float64
 

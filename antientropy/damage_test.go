@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rondodb/rondo/ring"
 )
@@ -98,12 +99,27 @@ func TestTreesBeingComputedProveNothing(t *testing.T) {
 		if bad := unequal(mustExchange(t, ships[0], ships[1])); len(bad) > 0 {
 			t.Fatalf("unequal: %v", bad)
 		}
-		// Once sound, it is not asked for again.
-		before := ships[0].store.leafReads.Load() + ships[1].store.leafReads.Load()
-		mustExchange(t, ships[0], ships[1])
-		if got := ships[0].store.leafReads.Load() + ships[1].store.leafReads.Load() - before; got != 0 {
-			t.Errorf("%d leaves read, want none", got)
+	}
+}
+
+// Trees that begin to be computed anew half way prove nothing below their roots, either.
+func TestTreesThatBecomeUnsoundHalfWay(t *testing.T) {
+	for _, at := range []int{0, 1} {
+		ships := fleet(t, 16, 3, nil)
+		a, b := ships[0], ships[1]
+		everywhere(t, ships[:2], 200)
+		a.write(testKey(1), "changed")
+		a.sea.fault = func(_, _ ring.NodeID, request []byte) (time.Duration, bool, error) {
+			if request[0] == kindNodes {
+				ships[at].store.recomputed = true
+			}
+			return 0, false, nil
 		}
+		result := mustExchange(t, a, b)
+		if bad := unequal(result); len(bad) != 1 || bad[0].Class != a.store.class(testKey(1)) || !strings.Contains(bad[0].Error, ships[at].name(ships[at].id)) {
+			t.Errorf("unequal: %v", bad)
+		}
+		sameEverywhere(t, a, b)
 	}
 }
 

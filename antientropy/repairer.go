@@ -13,16 +13,15 @@ import (
 
 // Repairer is anti-entropy on one node. New, Run; Handle and the rest at any time after New. Safe for concurrent use.
 type Repairer struct {
-	config    Config
-	answers   chan struct{} // one for each message that is answered now
-	wake      chan struct{} // has room for one: the loop looks at its plan again
-	debts     debts
-	plan      plan
-	votes     votes
-	soundness soundness
-	verify    *verification
-	resync    resync
-	count     counters
+	config  Config
+	answers chan struct{} // one for each message that is answered now
+	wake    chan struct{} // has room for one: the loop looks at its plan again
+	debts   debts
+	plan    plan
+	votes   votes
+	verify  *verification
+	resync  resync
+	count   counters
 
 	hints  *delivery   // hints.go
 	purges *collection // purge.go

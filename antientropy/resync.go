@@ -73,9 +73,9 @@ func (r *Repairer) compareMarksLocked(peer ring.NodeID, theirs []classRoot) (dis
 		r.lookAtVotes()
 		distrusted = true
 	}
-	for at, classes := range fences {
+	for at, classes := range fences { // which are there still, as a rule; where the store refuses now, the next exchange tries again
 		if err := r.config.Store.SetFence(classes, at); err != nil {
-			return distrusted, fmt.Errorf("raise fence: %w", err)
+			r.config.Logger.Warn("fence cannot be raised yet", "classes", len(classes), "error", err)
 		}
 	}
 	return distrusted, nil
@@ -145,29 +145,45 @@ func (r *Repairer) regain() error {
 		if !r.synced(l, c, restored) {
 			continue
 		}
-		synced = append(synced, c)
 		if at := r.votes.released[c]; at > r.config.Store.Marks(c).Watermark {
 			marks[at] = append(marks[at], c)
+		} else {
+			synced = append(synced, c)
 		}
+	}
+	for _, at := range slices.Sorted(maps.Keys(marks)) {
+		synced = append(synced, r.catchUp(marks[at], at)...)
 	}
 	if len(synced) == 0 {
 		return nil
-	}
-	// Whatever any owner had released was on all of them before, and is here now: so this node has that watermark, too. It comes before
-	// the vote, or the next exchange would take this node for rolled back once more.
-	for _, at := range slices.Sorted(maps.Keys(marks)) {
-		if err := r.config.Store.SetFence(marks[at], at); err != nil {
-			return fmt.Errorf("raise fence: %w", err)
-		}
-		if err := r.config.Store.SetWatermark(marks[at], at); err != nil {
-			return fmt.Errorf("raise watermark: %w", err)
-		}
 	}
 	if err := r.config.Store.MarkSynced(synced); err != nil {
 		return fmt.Errorf("mark classes as synced: %w", err)
 	}
 	r.lookAtVotes()
 	return nil
+}
+
+// catchUp gives classes that have synced the watermark of the other owners, and returns those that have it now. Whatever any owner had
+// released was on all of them before, and is here now: so it holds for this node, too. It comes before the vote, or the next exchange
+// would take this node for rolled back once more.
+func (r *Repairer) catchUp(classes []ring.Class, at uint64) []ring.Class {
+	err := r.config.Store.SetFence(classes, at)
+	if err == nil {
+		err = r.config.Store.SetWatermark(classes, at)
+	}
+	switch {
+	case err == nil:
+		return classes
+	case len(classes) == 1:
+		r.config.Logger.Warn("watermark cannot be raised yet", "partition", classes[0].Partition, "n", classes[0].N, "error", err)
+		return nil
+	}
+	var done []ring.Class
+	for _, c := range classes { // one may hold up the others
+		done = append(done, r.catchUp([]ring.Class{c}, at)...)
+	}
+	return done
 }
 
 // synced tells whether a class of this node may vote again. The caller holds votes.mu.

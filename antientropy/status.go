@@ -85,15 +85,14 @@ func (r *Repairer) Status() Status {
 	held, unsynced := r.config.Store.Classes(), r.config.Store.Unsynced()
 	all := append(slices.Clone(held), unsynced...)
 	slices.SortFunc(all, ring.Class.Compare)
-	var reader leafReader
-	shape := shapeOf(ring.Leaves / l.Partitions())
+	reader := r.leafReader(l)
 	without := set(unsynced)
 	for _, c := range slices.Compact(all) {
 		if c.Partition >= l.Partitions() || !l.Owns(self, c.Partition, c.N) {
 			continue
 		}
 		p := PartitionStatus{Class: c, Equal: now}
-		if err := reader.read(r.config.Store, shape, c); err == nil {
+		if err := reader.build(c); err == nil {
 			p.Root = reader.tree.root()
 		}
 		for _, id := range l.Owners(c.Partition, c.N) {

@@ -9,8 +9,7 @@ import (
 	"github.com/rondodb/rondo/ring"
 )
 
-// Rates of verification. A partition is walked in one go, since the store keeps what is overwritten meanwhile until the walk ends; the
-// pause until the next one makes the cycle as long as it shall be.
+// Rates of verification. A partition is walked in one go, and the pause until the next one makes the cycle as long as it shall be.
 const (
 	verifyRate = 4 << 20 // bytes per second, at least, where requests are as fast as usual
 	verifyHead = 4       // how many times faster than the cycle asks for, so that pauses remain
@@ -156,9 +155,9 @@ func (r *Repairer) verifyPartition(ctx context.Context, partition int, slot time
 	}
 	if result.Damaged > 0 || result.WrongLeaves > 0 {
 		r.config.Logger.Warn("verification found damage", "partition", partition, "objects", result.Objects, "damaged", result.Damaged, "wrong_leaves", result.WrongLeaves)
-		// What the trees said before was not what is stored: that these classes were equal, and sound, has to be found anew.
+		// What the trees said before was not what is stored: that these classes were equal has to be found anew.
 		r.debts.forget(partition, r.sequence.Add(1))
-		r.soundness.forget(partition)
+		r.regainOrLog() // the store may have taken votes away
 		if l := r.config.Membership.Layout(); l != nil {
 			for _, id := range peersOf(l, r.config.Membership.Self(), partition, min(partition+1, l.Partitions())) {
 				r.exchangeSoon(id, nil)

@@ -2,6 +2,7 @@ package antientropy
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"github.com/rondodb/rondo/ring"
 )
@@ -196,10 +197,13 @@ func decodeNodesRequest(payload []byte) (nodesRequest, error) {
 }
 
 // nodesAnswer tells which children differ, group by group as they were asked.
-type nodesAnswer struct{ differ []bitmap }
+type nodesAnswer struct {
+	differ  []bitmap
+	unsound bitmap // groups of classes whose tree, on the other side, does not tell what it holds
+}
 
 func (m nodesAnswer) encode() []byte {
-	w := &writer{}
+	w := &writer{b: slices.Clone(m.unsound)}
 	for _, b := range m.differ {
 		w.b = append(w.b, b...)
 	}
@@ -208,7 +212,7 @@ func (m nodesAnswer) encode() []byte {
 
 func decodeNodesAnswer(b []byte, asked []nodeGroup) (nodesAnswer, error) {
 	r := &scanner{b: b}
-	m := nodesAnswer{differ: make([]bitmap, len(asked))}
+	m := nodesAnswer{differ: make([]bitmap, len(asked)), unsound: r.bitmap(len(asked))}
 	for i, g := range asked {
 		m.differ[i] = r.bitmap(len(g.children))
 	}

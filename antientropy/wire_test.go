@@ -115,6 +115,7 @@ func TestMessagesRoundTrip(t *testing.T) {
 			nodes.groups = append(nodes.groups, g)
 			differ.differ = append(differ.differ, drawBitmap(t, len(g.children)))
 		}
+		differ.unsound = drawBitmap(t, len(nodes.groups))
 		gotNodes, err := decodeNodesRequest(nodes.encode()[1:])
 		same(t, gotNodes, nodes, err)
 		gotDiffer, err := decodeNodesAnswer(differ.encode(), nodes.groups)
@@ -238,7 +239,7 @@ func FuzzWire(f *testing.F) {
 		listsRequest{budget: 9, items: []listItem{item}}.encode(),
 		pushRequest{objects: []pushed{{3, k, []byte("object")}}, forget: []collected{{1, k, 7}}}.encode(),
 		append([]byte{101}, rootsTold.encode()...),
-		append([]byte{102}, nodesAnswer{differ: []bitmap{{1}}}.encode()...),
+		append([]byte{102}, nodesAnswer{differ: []bitmap{{1}}, unsound: bitmap{1}}.encode()...),
 		append([]byte{103}, listsAnswer{items: []listed{{unsound: true, why: "why", lacks: []int{0, 2}}}}.encode()...),
 		append([]byte{104}, pushAnswer{objects: []outcome{taken, purged}, forget: []outcome{failed}, why: "why"}.encode()...),
 	} {
