@@ -558,7 +558,9 @@ func (g *guest) start(change func(*Config)) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	g.party.mu.Lock()
 	g.Repairer = r
+	g.party.mu.Unlock()
 }
 
 func (g *guest) Self() ring.NodeID { return g.id }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -27,6 +26,8 @@ type world struct {
 	late    []lateWrite
 	old     map[ring.NodeID]oldState
 	history []string
+	one     chan struct{} // full while something happens beside messages; no mutex, since time may pass meanwhile
+	values  int
 }
 
 // event names a write: dots are counted for each key.
@@ -58,7 +59,7 @@ type oldState struct {
 func newWorld(t testing.TB, nodes int, seed uint64) *world {
 	w := &world{
 		party: newParty(t, nodes, nil), rand: rand.New(rand.NewPCG(seed, 1)),
-		written: make(map[event]*version), old: make(map[ring.NodeID]oldState),
+		one: make(chan struct{}, 1), written: make(map[event]*version), old: make(map[ring.NodeID]oldState),
 	}
 	// Three keys, of which two are in one partition.
 	w.keys = []ring.Key{key}
@@ -164,29 +165,32 @@ func (w *world) arrive() {
 	}
 }
 
-// disturbed makes messages fail, and may end ctx in the middle.
-func (w *world) disturbed(cancel func()) {
-	var mu sync.Mutex
-	r := rand.New(rand.NewPCG(w.rand.Uint64(), 2))
+// disturbed makes messages fail, and may end ctx in the middle. Other things happen meanwhile.
+func (w *world) disturbed(cancel func(), busy ...*guest) {
 	calm, crash := w.rand.IntN(2) == 0, w.rand.IntN(40)
+	quick := w.quick(busy)
+	names := slices.Sorted(maps.Keys(quick))
 	w.meddle = func(message) meddling {
-		mu.Lock()
-		defer mu.Unlock()
+		w.one <- struct{}{}
+		defer func() { <-w.one }()
+		if w.rand.IntN(4) == 0 {
+			quick[names[w.rand.IntN(len(names))]]()
+		}
 		if crash--; crash == 0 && !calm {
 			cancel()
 		}
-		if calm || r.IntN(12) > 0 {
+		if calm || w.rand.IntN(12) > 0 {
 			return meddling{}
 		}
-		return [...]meddling{{lost: true}, {answerLost: true}, {twice: true}, {held: true}, {takes: time.Second}}[r.IntN(5)]
+		return [...]meddling{{lost: true}, {answerLost: true}, {twice: true}, {held: true}, {takes: time.Second}}[w.rand.IntN(5)]
 	}
 }
 
 // under runs f with disturbed messages.
-func (w *world) under(f func(ctx context.Context)) (crashed bool) {
+func (w *world) under(f func(ctx context.Context), busy ...*guest) (crashed bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	w.disturbed(cancel)
+	w.disturbed(cancel, busy...)
 	f(ctx)
 	w.meddle = nil
 	return ctx.Err() != nil
@@ -198,21 +202,83 @@ func (w *world) crash(g *guest) {
 	w.note("%s crashes", name(g))
 }
 
-func (w *world) actions() map[string]func() {
-	n := 0
-	write := func() {
-		n++
-		w.write(fmt.Sprint("v", n))
+// quick are the actions that need no messages, and may happen while messages are under way. They leave busy nodes running.
+func (w *world) quick(busy []*guest) map[string]func() {
+	idle := func() *guest {
+		if g := w.node(); !g.down && !slices.Contains(busy, g) {
+			return g
+		}
+		return nil
 	}
-	remove := func() { w.write("") }
+	return map[string]func(){
+		"write": func() {
+			w.values++
+			w.write(fmt.Sprint("v", w.values))
+		},
+		"delete": func() { w.write("") },
+		"late":   w.arrive,
+		"time":   func() { time.Sleep(time.Duration(w.rand.IntN(5000)) * time.Millisecond) },
+		"drop": func() {
+			if g := idle(); g != nil {
+				g.purges.dropReleased(context.Background())
+				w.note("%s drops what was released, %d objects left", name(g), len(g.shelf.data))
+			}
+		},
+		"crash": func() {
+			if g := idle(); g != nil {
+				w.crash(g)
+			}
+		},
+		"down": func() {
+			if g := idle(); g != nil && w.rand.IntN(2) == 0 {
+				w.setDown(g.id, true)
+				w.note("%s is down", name(g))
+			}
+		},
+		"up": func() { // nothing is collected while one is down
+			for _, id := range w.ids {
+				w.setDown(id, false)
+			}
+			w.note("all are up")
+		},
+		"snapshot": func() {
+			g := w.node()
+			data, marks := g.shelf.snapshot()
+			w.old[g.id] = oldState{data, marks}
+		},
+		"restore": func() {
+			if g := idle(); g != nil {
+				w.restore(g)
+			}
+		},
+	}
+}
+
+func (w *world) actions() map[string]func() {
+	actions := w.quick(nil)
+	actions["late message"] = func() {
+		w.letGo()
+		w.note("late messages arrive")
+	}
+	actions["hints"] = func() {
+		g := w.node()
+		if g.down {
+			return
+		}
+		g.wakeHints("")
+		before := g.left()
+		w.under(g.deliver, g)
+		w.note("%s delivers hints: %d before, %d after", name(g), before, g.left())
+	}
 	collect := func() {
 		g := w.owners(w.key())[0]
 		if g.down {
 			return
 		}
 		before := len(g.shelf.steps)
-		crashed := w.under(g.purges.collect)
-		w.note("%s collects: %v, blocker %q, marks %+v", name(g), g.shelf.steps[before:], g.purges.blocker, g.shelf.marks)
+		w.note("%s collects", name(g))
+		crashed := w.under(g.purges.collect, g)
+		w.note("%s has collected: %v, blocker %q", name(g), g.shelf.steps[before:], g.purges.blocker)
 		if crashed {
 			w.crash(g)
 		}
@@ -225,60 +291,23 @@ func (w *world) actions() map[string]func() {
 			return
 		}
 		w.under(func(ctx context.Context) {
+			w.note("%s exchanges with %s", name(a), name(b))
 			why := a.level(ctx, b.id, []ring.Class{a.shelf.class(k)})
-			w.note("%s exchanges with %s: %v", name(a), name(b), why)
-		})
+			w.note("%s has exchanged with %s: %v", name(a), name(b), why)
+		}, a)
 	}
-	drop := func() {
-		if g := w.node(); !g.down {
-			g.purges.dropReleased(context.Background())
-			w.note("%s drops what was released, %d objects left", name(g), len(g.shelf.data))
-		}
+	for i := range 3 { // the more of the same, the more often
+		actions[fmt.Sprint("collect ", i)] = collect
+		actions[fmt.Sprint("exchange ", i)] = exchange
+		actions[fmt.Sprint("up ", i)] = actions["up"]
+		actions[fmt.Sprint("write ", i)] = actions["write"]
 	}
-	up := func() { // nothing is collected while one is down
-		for _, id := range w.ids {
-			w.setDown(id, false)
-		}
-		w.note("all are up")
-	}
-	return map[string]func(){
-		"write": write, "write again": write, "delete": remove, "delete again": remove, "collect": collect, "collect again": collect,
-		"exchange": exchange, "exchange again": exchange, "drop": drop, "late": w.arrive,
-		"late message": func() { w.letGo(); w.note("late messages arrive") },
-		"time":         func() { time.Sleep(time.Duration(w.rand.IntN(5000)) * time.Millisecond) },
-		"hints": func() {
-			g := w.node()
-			if g.down {
-				return
-			}
-			g.wakeHints("")
-			before := g.left()
-			w.under(g.deliver)
-			w.note("%s delivers hints: %d before, %d after", name(g), before, g.left())
-		},
-		"crash": func() {
-			if g := w.node(); !g.down {
-				w.crash(g)
-			}
-		},
-		"down": func() {
-			g := w.node()
-			w.setDown(g.id, true)
-			w.note("%s is down", name(g))
-		},
-		"up": up, "up again": up,
-		"snapshot": func() {
-			g := w.node()
-			data, marks := g.shelf.snapshot()
-			w.old[g.id] = oldState{data, marks}
-		},
-		"restore": w.restore,
-	}
+	actions["delete again"] = actions["delete"]
+	return actions
 }
 
 // restore sets a node's disk back, where what it loses is on others: one node at a time.
-func (w *world) restore() {
-	g := w.node()
+func (w *world) restore(g *guest) {
 	old, ok := w.old[g.id]
 	for _, o := range w.nodes {
 		ok = ok && len(o.shelf.lost) == 0
@@ -288,7 +317,7 @@ func (w *world) restore() {
 			ok = ok && h.object == nil
 		}
 	}
-	if !ok || g.down {
+	if !ok {
 		return
 	}
 	var known []ring.Class
