@@ -46,10 +46,29 @@ type identity struct {
 	Salvage *salvageNote `json:"salvage,omitempty"`
 	// Align says that what is derived from the objects (the index, the trees) may not fit them, until it has been made to.
 	Align bool `json:"align,omitempty"`
-	// Inode is that of node.json itself: another one says that the directory is a copy. 0 = not known, by an earlier build.
-	Inode uint64 `json:"inode,omitempty"`
+	// Of node.json itself: another one says that the directory is a copy. The zero one is that of an earlier build.
+	fileID
 	// Copied is that finding, until the database itself says so.
 	Copied bool `json:"copied,omitempty"`
+}
+
+// fileID tells a file from a copy of it, which has another inode or, where that was given away again, was made later.
+type fileID struct {
+	Inode uint64 `json:"inode,omitempty"`
+	Born  int64  `json:"born,omitempty"` // nanoseconds since 1970; 0 where it cannot be told
+}
+
+func idOf(f *os.File) (fileID, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return fileID{}, err
+	}
+	return fileID{inode(info), birth(f)}, nil
+}
+
+// differs tells whether these are two files. What is not known does not.
+func (a fileID) differs(b fileID) bool {
+	return a.Inode != b.Inode || a.Born != 0 && b.Born != 0 && a.Born != b.Born
 }
 
 // salvageNote is what is known of a database that must not be opened as it is.
@@ -64,9 +83,9 @@ type salvageNote struct {
 // incarnation again only where nothing was touched in between: the mark is still the very file that was written (a copied or
 // restored directory has another inode), and journals and manifests are the ones that were left, by size.
 type cleanMark struct {
-	Incarnation string           `json:"incarnation"`
-	Inode       uint64           `json:"inode"`
-	Files       map[string]int64 `json:"files"`
+	Incarnation string `json:"incarnation"`
+	fileID
+	Files map[string]int64 `json:"files"`
 
 	copied bool // it is not the file that was written
 }
@@ -141,14 +160,13 @@ func (d *directory) note(change func(*identity)) error {
 	defer d.mu.Unlock()
 	who := d.who
 	change(&who)
-	ino, err := d.writeFile(identityName, func(ino uint64) any {
-		who.Inode = ino
+	err := d.writeFile(identityName, func(id fileID) any {
+		who.fileID = id
 		return who
 	})
 	if err != nil {
 		return fmt.Errorf("write %s: %w", identityName, err)
 	}
-	who.Inode = ino
 	d.who = who
 	return nil
 }
@@ -184,7 +202,7 @@ func (d *directory) noteAlign(align bool) error {
 // noteOpened notes that the directory has a database, and that this database knows whatever was found but for align.
 func (d *directory) noteOpened(align bool) error {
 	who := d.known()
-	if who.Database && who.Loss == "" && who.Salvage == nil && !who.Copied && who.Inode != 0 && who.Align == align {
+	if who.Database && who.Loss == "" && who.Salvage == nil && !who.Copied && who.fileID != (fileID{}) && who.Align == align {
 		return nil
 	}
 	return d.note(func(who *identity) {
@@ -202,7 +220,7 @@ func readIdentity(path string) (*identity, error) {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
+	id, err := idOf(f)
 	if err != nil {
 		return nil, fmt.Errorf("read identity: %w", err)
 	}
@@ -223,7 +241,7 @@ func readIdentity(path string) (*identity, error) {
 	if who.Salvage != nil && who.Salvage.From != "" && !isAside(who.Salvage.From) {
 		return nil, fmt.Errorf("%w: %s in %s names %q as a database", ErrForeign, identityName, path, who.Salvage.From)
 	}
-	who.Copied = who.Copied || who.Inode != 0 && who.Inode != inode(info)
+	who.Copied = who.Copied || who.fileID != (fileID{}) && who.differs(id)
 	return &who, nil
 }
 
@@ -259,7 +277,7 @@ func (d *directory) readClean() (mark *cleanMark, interrupted bool, err error) {
 		return nil, false, fmt.Errorf("read clean mark: %w", err)
 	}
 	defer f.Close()
-	info, err := f.Stat()
+	id, err := idOf(f)
 	if err != nil {
 		return nil, false, fmt.Errorf("read clean mark: %w", err)
 	}
@@ -267,7 +285,7 @@ func (d *directory) readClean() (mark *cleanMark, interrupted bool, err error) {
 	if err := json.NewDecoder(f).Decode(mark); err != nil {
 		return nil, interrupted, nil // as good as none
 	}
-	mark.copied = mark.Inode != inode(info)
+	mark.copied = mark.fileID.differs(id)
 	return mark, interrupted, nil
 }
 
@@ -313,8 +331,8 @@ func (m *cleanMark) actor() (vclock.Actor, bool) {
 	return vclock.Actor(n), err == nil && n != 0
 }
 
-// differs says what has changed among the files since the mark, "" where nothing has, and whether a manifest is among it.
-func (m *cleanMark) differs(files map[string]int64) (what string, manifest bool) {
+// changed says what has changed among the files since the mark, "" where nothing has, and whether a manifest is among it.
+func (m *cleanMark) changed(files map[string]int64) (what string, manifest bool) {
 	for _, name := range slices.Sorted(maps.Keys(m.Files)) {
 		size, there := files[name]
 		if there && size == m.Files[name] {
@@ -337,9 +355,9 @@ func (m *cleanMark) differs(files map[string]int64) (what string, manifest bool)
 
 // leaveClean writes the clean mark.
 func (d *directory) leaveClean(incarnation vclock.Actor, files map[string]int64) error {
-	// The mark holds its own inode: the file is made first, then filled, then named.
-	_, err := d.writeFile(cleanName, func(ino uint64) any {
-		return cleanMark{Incarnation: formatActor(incarnation), Inode: ino, Files: files}
+	// The mark holds its own identity: the file is made first, then filled, then named.
+	err := d.writeFile(cleanName, func(id fileID) any {
+		return cleanMark{Incarnation: formatActor(incarnation), fileID: id, Files: files}
 	})
 	if err != nil {
 		return fmt.Errorf("write clean mark: %w", err)
@@ -348,17 +366,19 @@ func (d *directory) leaveClean(incarnation vclock.Actor, files map[string]int64)
 }
 
 // writeFile puts a file there wholly or not at all, and on disk before it returns.
-func (d *directory) writeFile(name string, content func(inode uint64) any) (ino uint64, err error) {
+func (d *directory) writeFile(name string, content func(id fileID) any) error {
 	path := filepath.Join(d.path, name)
-	f, err := os.OpenFile(path+tempSuffix, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return 0, err
+	if err := os.Remove(path + tempSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
-	info, err := f.Stat()
+	f, err := os.OpenFile(path+tempSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	id, err := idOf(f)
 	if err == nil {
-		ino = inode(info)
 		var b []byte
-		if b, err = json.MarshalIndent(content(ino), "", "  "); err == nil {
+		if b, err = json.MarshalIndent(content(id), "", "  "); err == nil {
 			_, err = f.Write(append(b, '\n'))
 		}
 	}
@@ -374,7 +394,7 @@ func (d *directory) writeFile(name string, content func(inode uint64) any) (ino 
 	if err == nil {
 		err = syncDir(d.path)
 	}
-	return ino, err
+	return err
 }
 
 // close unlocks the directory.

@@ -166,6 +166,9 @@ func (s *Store) Merge(key ring.Key, object []byte) error {
 	if err := s.disk.stalled(); err != nil {
 		return fmt.Errorf("merge: %w", err)
 	}
+	if err := s.space.repair(); err != nil {
+		return fmt.Errorf("merge: %w", err)
+	}
 	s.count.merges.Add(1)
 	vanished, class, err := s.merge(key, object)
 	if vanished {
@@ -246,6 +249,9 @@ func (s *Store) Update(key ring.Key, fn func(old vclock.Object, after uint64) (v
 	}
 	defer s.gate.leave()
 	if err := s.disk.stalled(); err != nil {
+		return nil, 0, fmt.Errorf("update: %w", err)
+	}
+	if err := s.space.client(); err != nil {
 		return nil, 0, fmt.Errorf("update: %w", err)
 	}
 	s.count.updates.Add(1)

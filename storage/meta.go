@@ -89,10 +89,10 @@ func (s *Store) settle(n int) error {
 	if err := s.settleVotes(n); err != nil {
 		return err
 	}
-	if err := s.countHints(n); err != nil {
+	if err := s.loadTrees(n); err != nil {
 		return err
 	}
-	if err := s.loadTrees(n); err != nil {
+	if err := s.countHints(n); err != nil {
 		return err
 	}
 	if err := s.countKeys(n); err != nil {

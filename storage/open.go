@@ -302,7 +302,7 @@ func (s *Store) inspect(mark *cleanMark) (loss string, wreck bool, err error) {
 		if err != nil {
 			return "", false, err
 		}
-		what, manifest := mark.differs(files)
+		what, manifest := mark.changed(files)
 		if what != "" {
 			return "since the last stop: " + what, manifest, nil
 		}

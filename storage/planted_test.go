@@ -5,6 +5,7 @@ package storage
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -199,7 +200,7 @@ func TestPlantedReusedDot(t *testing.T) {
 	})
 }
 
-// A store that has lost its journal says so: what it does not find says nothing.
+// A store that has lost its journal casts no votes: what it does not find says nothing.
 func TestPlantedAmnesiacVotes(t *testing.T) {
 	planttest.Catches(t, plant.AmnesiacVotes, func(t *testing.T) error {
 		live := memdisk.New()
@@ -209,17 +210,84 @@ func TestPlantedAmnesiacVotes(t *testing.T) {
 			mustPut(t, s, testKey(i), strings.Repeat("x", 300))
 		}
 		mustClose(t, s)
-		for _, fd := range live.Files() {
-			if fd.Type == storage.TypeJournal {
-				live.Edit(fd, func(b []byte) []byte { return b[:0] })
-			}
-		}
+		loseJournals(live)
 		s = mustOpen(t, cfg)
 		defer mustClose(t, s)
-		for i := range 100 {
-			if mustGet(t, s, testKey(i)) == nil && s.Healthy() == nil {
-				return fmt.Errorf("%q is gone, and the store calls itself healthy", testKey(i).Name)
+		return missingVotes(t, s, 100)
+	})
+}
+
+// missingVotes tells of a key that is gone and for whose class the store votes.
+func missingVotes(t *testing.T, s *Store, keys int) error {
+	for i := range keys {
+		c := ring.Class{Partition: partitionOf(testKey(i).Token, testPartitions), N: 3}
+		if mustGet(t, s, testKey(i)) == nil && s.Votes(c) {
+			return fmt.Errorf("%q is gone, and the store votes for %v", testKey(i).Name, c)
+		}
+	}
+	return nil
+}
+
+// A store whose directory is an older copy casts no votes until it has synced; nor does one whose damaged database was salvaged.
+func TestPlantedUnsyncedVotes(t *testing.T) {
+	t.Run("copy", func(t *testing.T) {
+		planttest.Catches(t, plant.UnsyncedVotes, func(t *testing.T) error {
+			cfg := Config{Dir: filepath.Join(t.TempDir(), "data")}
+			s := mustOpen(t, cfg)
+			mustPut(t, s, testKey(1), "before")
+			if err := wait(s); err != nil {
+				t.Fatal(err)
 			}
+			older := Config{Dir: filepath.Join(t.TempDir(), "older")}
+			copyDir(t, older.Dir, cfg.Dir)
+			for i := range 50 {
+				mustPut(t, s, testKey(i), "after")
+			}
+			mustClose(t, s)
+			s = mustOpen(t, older)
+			defer mustClose(t, s)
+			return missingVotes(t, s, 50)
+		})
+	})
+	t.Run("salvage", func(t *testing.T) {
+		planttest.Catches(t, plant.UnsyncedVotes, func(t *testing.T) error {
+			live := memdisk.New()
+			cfg := small(t, live)
+			s := mustOpen(t, cfg)
+			for i := range 100 {
+				mustPut(t, s, testKey(i), strings.Repeat("x", 500))
+			}
+			mustClose(t, s)
+			for _, fd := range live.Files() {
+				if fd.Type == storage.TypeTable {
+					live.Edit(fd, func([]byte) []byte { return nil })
+				}
+			}
+			s = mustOpen(t, cfg)
+			defer mustClose(t, s)
+			return missingVotes(t, s, 100)
+		})
+	})
+}
+
+// A store refuses client writes while there is still room for its own work.
+func TestPlantedFullDiskAccepts(t *testing.T) {
+	planttest.Catches(t, plant.FullDiskAccepts, func(t *testing.T) error {
+		live := memdisk.New()
+		cfg := small(t, live)
+		cfg.Reserve = 1 << 20
+		live.SetCapacity(2 << 20)
+		s := mustOpen(t, cfg)
+		defer func() { mustClose(t, s) }()
+		mustPut(t, s, testKey(1), "v")
+		live.SetCapacity(live.Used() + 900<<10)
+		if _, err := s.space.look(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := put(s, testKey(1), "w"); err == nil {
+			return fmt.Errorf("a write was taken with %d bytes free, of which %d are to be kept free", 900<<10, cfg.Reserve)
+		} else if !errors.Is(err, ErrFull) {
+			t.Fatal(err)
 		}
 		return nil
 	})

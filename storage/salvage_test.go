@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
@@ -239,11 +240,20 @@ func TestAnyDamageAtRestHeals(t *testing.T) {
 	}
 }
 
-// moveDir copies a directory as if it had been moved: it is not taken for a copy.
+// moveDir copies a directory, but for a database in it, as if it had been moved: it is not taken for a copy.
 func moveDir(t testing.TB, to, from string) {
 	t.Helper()
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+	if err := os.MkdirAll(to, 0o700); err != nil {
 		t.Fatal(err)
+	}
+	for _, name := range []string{identityName, cleanName, openingName} {
+		b, err := os.ReadFile(filepath.Join(from, name))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(to, name), b, 0o600)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			t.Fatal(err)
+		}
 	}
 	d := &directory{path: to}
 	who, err := readIdentity(to)
@@ -379,15 +389,19 @@ func TestSalvageBrokenOffAnywhere(t *testing.T) {
 			fillForWreck(t, s)
 			mustClose(t, s)
 			damage(live)
+			var mu sync.Mutex
 			var broken []Config
 			live.Fault = func(op memdisk.Op, _ storage.FileDesc) error {
 				if op == memdisk.OpRead || op == memdisk.OpOpen {
 					return nil
 				}
+				mu.Lock()
+				defer mu.Unlock()
 				for _, residue := range []memdisk.Residue{memdisk.Nothing, memdisk.Everything} {
-					at := small(t, live.Crash(residue, nil))
+					at := small(t, nil)
 					at.Dir = filepath.Join(at.Dir, "data")
-					moveDir(t, at.Dir, cfg.Dir)
+					moveDir(t, at.Dir, cfg.Dir) // first: compactions go on beside a start, which may just be writing node.json
+					at.Backend = live.Crash(residue, nil)
 					broken = append(broken, at)
 				}
 				return nil

@@ -107,15 +107,18 @@ func (p *space) client() error {
 	if p.level.Load() < roomForRepairs || plant.On(plant.FullDiskAccepts) {
 		return nil
 	}
-	return p.refusal(p.reserve(p.total.Load()))
+	return p.refusal(p.needed())
 }
+
+// needed is the reserve.
+func (p *space) needed() int64 { return p.reserve(p.total.Load()) }
 
 // repair is nil where repairs are taken: they go on until half of the reserve is used.
 func (p *space) repair() error {
 	if p.level.Load() < roomForNone {
 		return nil
 	}
-	return p.refusal(p.reserve(p.total.Load()) / 2)
+	return p.refusal(p.needed() / 2)
 }
 
 func (p *space) refusal(need int64) error { return &fullError{free: p.free.Load(), need: need} }

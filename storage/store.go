@@ -231,6 +231,8 @@ func (s *Store) writeWith(b *leveldb.Batch, options *opt.WriteOptions) error {
 			err = failed
 		} else if lderrors.IsCorrupted(err) { // met by a compaction: goleveldb is read-only from here on
 			err = s.disk.fail("compact", err)
+		} else if causeOf(err) == DiskFull { // as well by a compaction, which tries again; nothing reached the journal
+			err = fmt.Errorf("%w: %w", s.space.refusal(s.space.needed()), err)
 		}
 	}
 	return fmt.Errorf("write database: %w", err)
