@@ -98,16 +98,6 @@ func (b *brokenDisk) fill(told func(ctx context.Context) error) {
 	})
 }
 
-// unready tells whether /readyz of the victim answers 503 and why.
-func (b *brokenDisk) unready(ctx context.Context, reason string) error {
-	err := b.through(b.victim).Ready(ctx)
-	var problem *client.Error
-	if !errors.As(err, &problem) || problem.Status != http.StatusServiceUnavailable || !strings.Contains(string(problem.Body), reason) {
-		return fmt.Errorf("/readyz of %s: %w, want 503 with %q", b.victim.Name, cmpErr(err), reason)
-	}
-	return nil
-}
-
 // full tells whether a node says that its disk is full, or no longer.
 func full(ctx context.Context, p *proc.Process, want bool) error {
 	a, err := page(p).About(ctx)
@@ -244,9 +234,10 @@ func TestFullDiskAtFirstStart(t *testing.T) {
 	}
 }
 
-// F34: fsync fails. The disk is an image in a file system that has no room left, so that writing to it is an input/output error. The
-// store fails for good at the first one, refuses writes, and goes on reading; nothing acknowledged is lost when it starts again from
-// what the disk holds.
+// F34: fsync fails. The disk is an image in a file system that has no room left, so that writing to it is an input/output error, and the
+// kernel takes the file system out of use. The store has failed for good at the first one and nothing is acknowledged after it; the others
+// go on. The node tries to open its store again, and once the operator has mounted what the disk holds it succeeds: nobody restarts
+// it, and nothing acknowledged is lost.
 func TestFailingFsyncStopsOneNodeAlone(t *testing.T) {
 	long(t)
 	needMounts(t, "mkfs.ext4")
@@ -255,17 +246,29 @@ func TestFailingFsyncStopsOneNodeAlone(t *testing.T) {
 	mountTmpfs(t, under, "32m")
 	disk := newImage(t, filepath.Join(under, "disk.0"), filepath.Join(dir, "mnt"))
 	b := withDisk(t, disk.mount)
+	pid, before := b.victim.PID(), b.about(b.victim).Incarnation
 	filler, err := ballast(under, 0)
 	b.must(err)
 	b.failed("disk failing soon")
-	b.fill(func(ctx context.Context) error { return b.unready(ctx, "store has failed and refuses writes") })
-	b.serve()
+	b.fill(func(context.Context) error {
+		if !strings.Contains(b.victim.LogTail(100), "the store must be opened again") {
+			return fmt.Errorf("the store of %s has not failed yet", b.victim.Name)
+		}
+		return nil
+	})
+	failed := time.Now()
+	b.pass(5 * time.Second)
+	b.watch.serves("the other nodes from the first failure on", b.watch.between(failed, time.Now(), b.others...))
 
-	b.kill(b.victim)
 	b.must(os.Remove(filler))
 	b.must(disk.cut()) // what was synced, and nothing that was not
-	b.restart(b.victim)
-	b.whole(readyTime)
+	b.load.note("the disk is mounted again; equal after %v", b.equal(repairTime).Round(time.Millisecond))
+	b.ready(b.victim)
+	b.healed(repairTime)
+	if after := b.about(b.victim).Incarnation; b.victim.PID() != pid || after == before {
+		t.Errorf("process %d, incarnation %s; before it was process %d, incarnation %s; want the same process, and another incarnation", b.victim.PID(), after, pid, before)
+	}
+	b.watch.stop()
 	b.written(b.load, 50)
 	b.load.pass()
 }
