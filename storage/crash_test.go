@@ -149,7 +149,10 @@ func (c crash) lost(t *testing.T) string {
 			return fmt.Sprintf("an acknowledged write of %q is gone", a.key.Name)
 		}
 	}
-	return s.misindexed(t)
+	if what := s.misindexed(t); what != "" {
+		return what
+	}
+	return inconsistent(s)
 }
 
 // misindexed compares the index with the objects.

@@ -226,6 +226,22 @@ func (s *Store) rebuildPartition(partition int) (fixed int, err error) {
 		return err
 	}
 	first := partition * s.trees.width
+	err = s.walkRange(util.BytesPrefix(appendTreePrefix(nil, partition)), func(k, v []byte) error {
+		c, leaf, _, err := parseLeaf(k, v)
+		if err == nil && c.N > 0 && s.trees.partition(leaf) != partition {
+			err = errBadKey
+		}
+		if err != nil {
+			return s.corrupt(ring.Key{}, err)
+		}
+		if c.N > 0 {
+			held[leaf-first] = true
+		}
+		return nil
+	})
+	if err != nil {
+		return fixed, err
+	}
 	err = s.walkRange(leafRange(first, first+s.trees.width), func(k, _ []byte) error {
 		key, err := parseDataKey(k)
 		if err != nil {

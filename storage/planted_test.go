@@ -292,3 +292,58 @@ func TestPlantedFullDiskAccepts(t *testing.T) {
 		return nil
 	})
 }
+
+// What a store holds shows in its trees: two that were written the same have equal leaves, and what differs shows.
+func TestPlantedTreeNotUpdated(t *testing.T) {
+	planttest.Catches(t, plant.TreeNotUpdated, func(t *testing.T) error {
+		a, b := mustOpen(t, Config{Dir: t.TempDir()}), mustOpen(t, Config{Dir: t.TempDir()})
+		defer mustClose(t, a)
+		defer mustClose(t, b)
+		key := testKey(1)
+		mustPut(t, a, key, "v")
+		c := a.class(key)
+		if slices.Equal(a.Leaves(nil, c), b.Leaves(nil, c)) {
+			return errors.New("one of two stores holds an object, and their trees are equal")
+		}
+		if v := mustVerify(t, a, c.Partition); v.WrongLeaves > 0 {
+			return fmt.Errorf("%d leaves were wrong", v.WrongLeaves)
+		}
+		return nil
+	})
+}
+
+// A value that was deleted and collected comes once more, late.
+func TestPlantedWatermarkIgnored(t *testing.T) {
+	planttest.Catches(t, plant.WatermarkIgnored, func(t *testing.T) error {
+		s := mustOpen(t, Config{Dir: t.TempDir()})
+		defer mustClose(t, s)
+		key := testKey(1)
+		value := mustPut(t, s, key, "v")
+		gone := update(t, s, key, vclock.Sibling{Tombstone: true})
+		collect(t, s, classOf(s, key), gone.MaxTime())
+		if err := s.Merge(key, value); err == nil {
+			return errors.New("a late value was taken")
+		}
+		if o := stored(t, s, key); o.Values() > 0 {
+			return errors.New("a deleted value is back")
+		}
+		return nil
+	})
+}
+
+// A key is written again after it was collected; a replica that still has the tombstone hears of it.
+func TestPlantedCounterFloorLost(t *testing.T) {
+	planttest.Catches(t, plant.CounterFloorLost, func(t *testing.T) error {
+		s := mustOpen(t, Config{Dir: t.TempDir()})
+		defer mustClose(t, s)
+		key := testKey(1)
+		mustPut(t, s, key, "v")
+		gone := update(t, s, key, vclock.Sibling{Tombstone: true})
+		collect(t, s, classOf(s, key), gone.MaxTime())
+		again := update(t, s, key, vclock.Sibling{Value: []byte("again")})
+		if o := vclock.Merge(gone, again); o.Values() != 1 {
+			return fmt.Errorf("the replica holds %+v: the new value is lost", o.Siblings)
+		}
+		return nil
+	})
+}

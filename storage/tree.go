@@ -185,30 +185,38 @@ func (s *Store) loadLeaves() error {
 		stamps[p] = s.generation.base
 	}
 	err := s.eachRecord([]byte{spaceTree}, func(k, v []byte) error {
-		c, rest, err := parseClass(k)
-		if err != nil {
-			return err
-		}
-		stamp := c.N == 0 && len(rest) == 0
-		if len(v) != 8 || c.Partition >= s.trees.partitions || !stamp && (c.N == 0 || len(rest) != 4) {
-			return fmt.Errorf("%w: tree record %x of %x", ErrCorrupt, k, v)
-		}
-		hash := binary.BigEndian.Uint64(v)
-		if stamp {
+		c, leaf, hash, err := parseLeaf(k, v)
+		switch {
+		case err != nil:
+			return s.corrupt(ring.Key{}, err)
+		case c.Partition >= s.trees.partitions || c.N > 0 && s.trees.partition(leaf) != c.Partition:
+			return s.corrupt(ring.Key{}, fmt.Errorf("leaf %d of partition %d", leaf, c.Partition))
+		case c.N == 0:
 			stamps[c.Partition] = hash
-			return nil
+		default:
+			s.trees.of(c).set(leaf, hash)
 		}
-		leaf := int(binary.BigEndian.Uint32(rest))
-		if leaf >= ring.Leaves || s.trees.partition(leaf) != c.Partition {
-			return fmt.Errorf("%w: leaf %d of partition %d", ErrCorrupt, leaf, c.Partition)
-		}
-		s.trees.of(c).set(leaf, hash)
 		return nil
 	})
 	for p, stamp := range stamps {
 		s.trees.sound[p].Store(stamp == s.generation.current)
 	}
 	return err
+}
+
+// parseLeaf reads a record of the trees: a leaf, or where n is 0 the stamp of a partition.
+func parseLeaf(k, v []byte) (c ring.Class, leaf int, hash uint64, err error) {
+	c, rest, err := parseClass(k)
+	if err != nil || len(v) != 8 || c.N == 0 && len(rest) != 0 || c.N > 0 && len(rest) != 4 {
+		return c, 0, 0, fmt.Errorf("%w: tree record %x of %x", errBadKey, k, v)
+	}
+	if hash = binary.BigEndian.Uint64(v); c.N == 0 {
+		return c, 0, hash, nil
+	}
+	if leaf = int(binary.BigEndian.Uint32(rest)); leaf >= ring.Leaves {
+		return c, 0, 0, fmt.Errorf("%w: leaf %d", errBadKey, leaf)
+	}
+	return c, leaf, hash, nil
 }
 
 // eachRecord calls fn for the records under a prefix. The caller is inside the gate.

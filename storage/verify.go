@@ -42,16 +42,27 @@ func (s *Store) VerifyPartition(partition int, pace func(bytes int) error) (Veri
 		}
 		leaf = next
 	}
+	var suspected []int
 	for _, part := range []struct {
 		prefix []byte
 		check  func(k, v []byte) error
 	}{
 		{appendIndexPrefix(nil, partition), checkIndex},
 		{appendDuePrefix(nil, partition), checkDue},
-		{appendTreePrefix(nil, partition), func(_, _ []byte) error { return nil }}, // compared with the objects above
+		{appendTreePrefix(nil, partition), func(k, v []byte) error { // leaves without an object are met here only
+			c, leaf, hash, err := parseLeaf(k, v)
+			if err == nil && c.N > 0 && s.trees.of(c).leaf(leaf).Load() != hash {
+				suspected = append(suspected, leaf)
+			}
+			return err
+		}},
 	} {
 		for r := util.BytesPrefix(part.prefix); ; {
 			bytes, err := s.verifyRecords(r, part.check, &v)
+			for _, leaf := range suspected {
+				err = errors.Join(err, s.verifyLeaf(leaf, &v))
+			}
+			suspected = suspected[:0]
 			if err == nil {
 				err = pace(bytes)
 			}
@@ -175,6 +186,10 @@ func (w *leafWalk) right() (bool, error) {
 
 // verifyLeaf looks at a leaf again, while nothing changes in it.
 func (s *Store) verifyLeaf(leaf int, v *VerifyResult) error {
+	if !s.gate.enter() {
+		return ErrClosed
+	}
+	defer s.gate.leave()
 	trusted := s.trusted(s.trees.partition(leaf))
 	wrong, err := s.mendLeaf(leaf)
 	switch {

@@ -34,10 +34,17 @@ func TestVerifyPutsLeavesRight(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
-		"in memory":            func(_ *testing.T, s *Store, c ring.Class) { s.trees.of(c).set(leaf, 7) },
-		"in memory, gone":      func(_ *testing.T, s *Store, c ring.Class) { s.trees.of(c).set(leaf, 0) },
-		"of nothing":           func(_ *testing.T, s *Store, c ring.Class) { s.trees.of(c).set(leaf+1, 7) },
-		"of another class too": func(_ *testing.T, s *Store, c ring.Class) { s.trees.of(ring.Class{Partition: c.Partition, N: 5}).set(leaf, 7) },
+		"on disk, of nothing": func(t *testing.T, s *Store, c ring.Class) {
+			if err := s.db.Put(appendLeafKey(nil, c, leaf+1), binary.BigEndian.AppendUint64(nil, 7), nil); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"in memory":       func(_ *testing.T, s *Store, c ring.Class) { s.trees.of(c).set(leaf, 7) },
+		"in memory, gone": func(_ *testing.T, s *Store, c ring.Class) { s.trees.of(c).set(leaf, 0) },
+		"of nothing":      func(_ *testing.T, s *Store, c ring.Class) { s.trees.of(c).set(leaf+1, 7) },
+		"of another class too": func(_ *testing.T, s *Store, c ring.Class) {
+			s.trees.of(ring.Class{Partition: c.Partition, N: 5}).set(leaf, 7)
+		},
 		"an object gone": func(t *testing.T, s *Store, _ ring.Class) {
 			k := appendDataKey(nil, key)
 			if err := s.db.Delete(k, nil); err != nil {
