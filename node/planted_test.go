@@ -15,7 +15,7 @@ const plantedSeeds = 200
 
 // plantedElsewhere are the bugs that the simulation's clients cannot meet, with the test that finds each.
 var plantedElsewhere = map[plant.Bug]string{
-	plant.CorruptIsMissing: "storage: the disk of a simulated node does not rot",
+	plant.CorruptIsMissing: "storage: the store notices rot in many places, and opens itself again before clients meet it",
 	plant.ForeignPeer:      "peer: there is one cluster",
 	plant.VoteNotKept:      "gossip: the ring is there before the faults begin",
 	plant.ListingSkips:     "quorum: the clients list nothing",
@@ -23,6 +23,10 @@ var plantedElsewhere = map[plant.Bug]string{
 	plant.BadContextIsNone: "httpapi: the clients send back the contexts that they got",
 	plant.LateReply:        "peer: an answer that late for a slot that is taken again is rare, and seeds find it only now and then",
 	plant.FsyncRetried:     "storage: needs a power cut right after the failed fsync",
+
+	plant.HintForFormerOwner:    "antientropy: the ring does not change",
+	plant.ExchangeStopsAtDamage: "antientropy: a damaged store opens itself again, so that few exchanges meet damage",
+	plant.CounterFloorLost:      "storage: needs an old tombstone that turns up after the key was collected and written anew",
 }
 
 // plantedScripts are scenarios of testdata that show a bug at once, where seeds would not.
@@ -30,6 +34,16 @@ var plantedScripts = map[plant.Bug]string{
 	plant.RejoinOff:     "split-ten-minutes",
 	plant.ReusedDot:     "lost-counter",
 	plant.AmnesiacVotes: "lost-disk",
+	plant.UnsyncedVotes: "lost-disk",
+	plant.RepairOff:     "read-then-lost",
+
+	plant.HintDropEarly:         "hints-cut-off",
+	plant.StandinsCountAsOwners: "sloppy-two-of-three-cut",
+	plant.TreeNotUpdated:        "merkle-only",
+	plant.CollectTooEarly:       "away-longer-than-everything",
+	plant.WatermarkIgnored:      "restore-old-disk",
+	plant.ExpiryIgnoredByReads:  "ttl-expires-everywhere",
+	plant.FullDiskAccepts:       "full-disk-recovers",
 }
 
 // TestPlantedBugs: the tests are tested. Each bug is found within 200 seeds, or by its script.
