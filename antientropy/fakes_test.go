@@ -99,6 +99,13 @@ func (s *treeStore) put(key ring.Key, object []byte) {
 	s.leaf[leaf][key] = true
 }
 
+// computed tells whether the trees are not being computed anew.
+func (s *treeStore) computed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.recomputed
+}
+
 // vanish takes an object away behind the tree's back.
 func (s *treeStore) vanish(key ring.Key) {
 	s.mu.Lock()
@@ -458,6 +465,7 @@ func fleet(t testing.TB, partitions, nodes int, adapt func(*Config)) []*ship {
 		s := &ship{id: nodeID(i), sea: net, store: newTreeStore(partitions), actor: vclock.Actor(i + 1)}
 		s.layout.Store(l)
 		s.config = Config{Store: s.store, Peers: s, Membership: s, Name: s.name, Rand: rand.New(rand.NewPCG(uint64(i), 1)), NoHints: true, NoPurge: true, NoVerify: true}
+		s.config.Sound = func(ring.Class) bool { return s.store.computed() }
 		if adapt != nil {
 			adapt(&s.config)
 		}

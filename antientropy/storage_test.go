@@ -57,7 +57,7 @@ func realFleet(t testing.TB) []*ship {
 		if err := disk.SetPartitions(16); err != nil {
 			t.Fatal(err)
 		}
-		s.config.Store = diskStore{disk}
+		s.config.Store, s.config.Sound = diskStore{disk}, nil
 		s.actor = disk.Incarnation()
 		s.reopen(t)
 	}
