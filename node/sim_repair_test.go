@@ -260,3 +260,58 @@ func (s *simulation) several(kind string, args []string) (string, error) {
 	}
 	return strings.Join(out, "; "), nil
 }
+
+// simSeen counts what repair did in the last life of each node, and what of it clients took part in.
+type simSeen struct {
+	standins, expiring          int // operations
+	hints, exchanged, collected uint64
+	late                        uint64 // versions that came after they had been collected
+	lost                        int    // stores that lost something, or were set back
+}
+
+func (s *simulation) seen() (out simSeen) {
+	for _, h := range s.up() {
+		l := h.running()
+		status := l.repairer.Status()
+		out.exchanged += status.ObjectsReceived
+		out.collected += status.Tombstones.Collected
+		out.late += status.Tombstones.Refused
+		for _, hint := range status.Hints {
+			out.hints += hint.Delivered
+		}
+		if l.store.Unsynced() != nil { // of classes that no other node owns
+			out.lost++
+		}
+	}
+	if s.result != nil {
+		for _, o := range s.result.History {
+			if o.Standins > 0 {
+				out.standins++
+			}
+			if o.Expires != 0 {
+				out.expiring++
+			}
+		}
+	}
+	return out
+}
+
+func (s *simSeen) add(o simSeen) {
+	s.standins += o.standins
+	s.expiring += o.expiring
+	s.hints += o.hints
+	s.exchanged += o.exchanged
+	s.collected += o.collected
+	s.late += o.late
+	s.lost += o.lost
+}
+
+// missing is what a long run must have met and has not.
+func (s *simSeen) missing() bool {
+	return min(s.standins, s.expiring, s.lost) == 0 || min(s.hints, s.exchanged, s.collected) == 0
+}
+
+func (s simSeen) String() string {
+	return fmt.Sprintf("%d operations with stand-ins, %d values that expire, %d hints delivered, %d objects exchanged, %d collected, %d refused as late, %d stores that lost something",
+		s.standins, s.expiring, s.hints, s.exchanged, s.collected, s.late, s.lost)
+}

@@ -29,6 +29,7 @@ type simRun struct {
 	result   *verify.Result // nil where the script judges nothing
 	log      string
 	virtual  time.Duration
+	seen     simSeen
 }
 
 // failure says what is wrong; "" = nothing.
@@ -79,6 +80,7 @@ func play(t *testing.T, seed uint64, script []string) *simRun {
 				break
 			}
 		}
+		r.seen = s.seen()
 		r.err = errors.Join(r.err, s.close())
 		time.Sleep(simLinger)
 		r.problems, r.result, r.log, r.virtual = s.problems, s.result, s.log.tail(200), time.Since(began)
@@ -191,6 +193,7 @@ func TestSimulation(t *testing.T) {
 		mu      sync.Mutex
 		virtual time.Duration
 		total   check.Report
+		seen    simSeen
 		next    = first
 		failed  []uint64
 		played  uint64
@@ -214,6 +217,7 @@ func TestSimulation(t *testing.T) {
 					r := play(t, seed, script)
 					mu.Lock()
 					virtual += r.virtual
+					seen.add(r.seen)
 					if r.result != nil {
 						total.Ops += r.result.Report.Ops
 						total.Writes += r.result.Report.Writes
@@ -237,6 +241,10 @@ func TestSimulation(t *testing.T) {
 	took := time.Since(began)
 	t.Logf("%d seeds: %.1f hours of virtual time in %v, %.2f simulated hours per minute; %d operations, %d acknowledged writes, %d unknown, %d strict reads; failed: %v",
 		played, virtual.Hours(), took.Round(time.Second), virtual.Hours()/took.Minutes(), total.Ops, total.Writes, total.Unknown, total.StrictReads, failed)
+	t.Logf("repair: %v", seen)
+	if count >= 50 && seen.missing() {
+		t.Errorf("some of what repairs was not met: %v", seen)
+	}
 	if count >= 10 && (total.Writes < int(count)*50 || total.StrictReads < int(count)*50) {
 		t.Errorf("the histories are too thin to show anything: %+v", total)
 	}
