@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	leveljournal "github.com/syndtr/goleveldb/leveldb/journal"
@@ -196,4 +197,56 @@ func FuzzManifest(f *testing.F) {
 			t.Errorf("reading memory failed: %v", err)
 		}
 	})
+}
+
+// After a clean stop a damaged journal is loss, and stays so if the start that finds the mark of that stop, takes it away, and has not
+// read the journal yet, is broken off.
+func TestSuspicionOutlivesABrokenStart(t *testing.T) {
+	live := memdisk.New()
+	cfg := small(t, live)
+	s := mustOpen(t, cfg)
+	for i := range 20 { // in the journal alone
+		mustPut(t, s, testKey(i), "v")
+	}
+	mustClose(t, s)
+	for _, fd := range live.Files() {
+		if fd.Type == storage.TypeJournal {
+			live.Rot(fd, func(b []byte) { b[len(b)/2] ^= 1 })
+		}
+	}
+	var mu sync.Mutex
+	var broken []Config
+	suspected := 0
+	live.Fault = func(memdisk.Op, storage.FileDesc) error {
+		mu.Lock()
+		defer mu.Unlock()
+		at := small(t, nil)
+		at.Dir = filepath.Join(at.Dir, "data")
+		moveDir(t, at.Dir, cfg.Dir)
+		at.Backend = live.Crash(memdisk.Everything, nil)
+		broken = append(broken, at)
+		who, err := readIdentity(at.Dir)
+		if err != nil {
+			t.Error(err)
+		} else if _, err := os.Stat(filepath.Join(at.Dir, openingName)); err == nil && who.Loss == "" {
+			suspected++
+		}
+		return nil
+	}
+	again := mustOpen(t, cfg)
+	live.Fault = nil
+	if !lossTold(t, again) {
+		t.Error("the loss is not told")
+	}
+	mustClose(t, again)
+	if suspected == 0 {
+		t.Errorf("of %d broken starts none was between the mark and the finding", len(broken))
+	}
+	for i, at := range broken {
+		s := mustOpen(t, at)
+		if !lossTold(t, s) {
+			t.Errorf("broken off at place %d: the loss is not told", i)
+		}
+		mustClose(t, s)
+	}
 }

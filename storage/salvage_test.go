@@ -149,8 +149,8 @@ func checkHealed(t testing.TB, s *Store, found wreckState) {
 	}
 }
 
-// spoil damages one file, by what the file is and how.
-type spoil struct {
+// damage is done to one file, by what the file is and how.
+type damage struct {
 	what  string
 	types storage.FileType
 	edit  func(b []byte, rng *rand.Rand) []byte // nil removes the file
@@ -171,7 +171,7 @@ func flipEnd(b []byte, rng *rand.Rand) []byte {
 	return b
 }
 
-var spoils = []spoil{
+var damages = []damage{
 	{"a bit of a table", storage.TypeTable, flipOne, false},
 	{"a bit of a table's footer", storage.TypeTable, flipEnd, false},
 	{"a table cut short", storage.TypeTable, func(b []byte, rng *rand.Rand) []byte { return b[:rng.IntN(len(b)+1)] }, false},
@@ -194,7 +194,7 @@ func TestAnyDamageAtRestHeals(t *testing.T) {
 	if testing.Short() {
 		rounds = 3
 	}
-	for _, c := range spoils {
+	for _, c := range damages {
 		for _, clean := range []bool{true, false} {
 			t.Run(c.what+map[bool]string{true: " after a clean stop", false: " after a kill"}[clean], func(t *testing.T) {
 				t.Parallel()
