@@ -215,7 +215,7 @@ func (l *life) connect(httpAddr net.Addr, peerListener net.Listener, bucketSetti
 	}
 	if l.repairer, err = antientropy.New(l.config.machine.repair(antientropy.Config{
 		Store: repairStore{l.store}, Peers: exchanges{l.client}, Membership: l.members, Name: l.nodeName, Logger: l.log, Rand: newRand(),
-		Now: l.config.machine.now, Pressure: l.coordinator.Pressure, Replicas: func(bucket string) int { return l.buckets.Get(bucket).N },
+		Now: l.config.machine.now, Pressure: l.coordinator.Pressure, Replicas: func(bucket string) int { return l.buckets.Get(bucket).N }, Sound: l.store.Sound,
 		NoExchange: !on[repairExchange], NoHints: !on[repairHints], NoPurge: !on[repairCollect], NoVerify: !on[repairVerify],
 	})); err != nil {
 		return fmt.Errorf("set up anti-entropy: %w", err)

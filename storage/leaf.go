@@ -231,6 +231,11 @@ func (s *Store) eachBeyondDamage(db dbReader, r *util.Range, visit func(k, v []b
 	return damaged, nil
 }
 
+// Sound tells whether the tree of a class is to agree with its objects: it is not being computed anew. It is cheap.
+func (s *Store) Sound(c ring.Class) bool {
+	return s.partitions.Load() != 0 && s.trees.valid(c) && s.trusted(c.Partition)
+}
+
 // proven tells whether the objects of a leaf are all there: those that are there make exactly the leaf. The caller holds its stripe.
 func (s *Store) proven(c ring.Class, leaf int) (bool, error) {
 	have, err := s.sumLeaf(s.db, leaf)

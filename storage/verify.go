@@ -209,7 +209,7 @@ func (s *Store) vanished(leaf int, classes []ring.Class) error {
 	s.count.wrongLeaves.Add(1)
 	why := fmt.Sprintf("the Merkle tree of partition %d says otherwise than the objects of leaf %d, none of which is damaged", s.trees.partition(leaf), leaf)
 	s.log.Error("objects may have vanished", "found", why)
-	return s.Distrust(why, classes)
+	return s.distrust(why, classes, false)
 }
 
 // verifyRecords reads records until enough was read, and moves the start of the range beyond them. Behind a block that cannot be read it

@@ -120,11 +120,19 @@ func (s *Store) MarkSynced(classes []ring.Class) error {
 
 // Distrust takes the votes of classes away, on disk before it returns, and resets their Marks: the store has turned out to be set back.
 func (s *Store) Distrust(why string, classes []ring.Class) error {
+	return s.distrust(why, classes, true)
+}
+
+// distrust is Distrust; restored is false where something was lost.
+func (s *Store) distrust(why string, classes []ring.Class, restored bool) error {
 	err := s.changeVotes("distrust classes", func(now *unsynced) *unsynced {
-		next := unsynced{why: why, restored: true, masks: make([]uint8, s.partitions.Load())}
+		next := unsynced{why: why, restored: restored, masks: make([]uint8, s.partitions.Load())}
 		if now != nil {
 			next = *now
 			next.masks = slices.Clone(now.masks)
+			if !restored && now.restored {
+				next.restored, next.why = false, why
+			}
 		}
 		for _, c := range classes {
 			if c.Partition >= 0 && c.Partition < len(next.masks) && c.N >= 1 && c.N <= maxReplicas {
