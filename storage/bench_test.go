@@ -121,23 +121,6 @@ func benchMerge(b *testing.B, callers int, sync_ bool) {
 	}
 }
 
-func BenchmarkUpdate(b *testing.B) {
-	s := benchStore(b, Config{})
-	keys := benchKeySet()
-	value := []byte(strings.Repeat("v", 1024))
-	i := 0
-	for b.Loop() {
-		_, _, err := s.Update(keys[i%len(keys)], func(o vclock.Object, _ uint64) (vclock.Object, error) {
-			o, _ = o.Put(s.Incarnation(), o.Clock, vclock.Sibling{Time: o.MaxTime() + 1, Value: value})
-			return o, nil
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-		i += 7919
-	}
-}
-
 // TestMemoryOfAMillionKeys loads a million keys of 1 KiB and reads them. It takes a minute and runs on demand only.
 func TestMemoryOfAMillionKeys(t *testing.T) {
 	if os.Getenv("RONDO_TEST_MEMORY") == "" {
