@@ -70,11 +70,7 @@ func (r *Repairer) handleHandover(ctx context.Context, from ring.NodeID, layout 
 		if err != nil {
 			return nil, fmt.Errorf("read an order of %s to collect: %w", r.config.Name(from), err)
 		}
-		a, err := r.purges.obey(layout, from, m)
-		if err != nil {
-			return nil, err
-		}
-		return a.encode(), nil
+		return r.purges.obey(layout, from, m).encode(), nil
 	}
 	return nil, fmt.Errorf("message kind %d is unknown to this version", kind)
 }

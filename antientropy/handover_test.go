@@ -508,9 +508,8 @@ type guest struct {
 	id    ring.NodeID
 	shelf *shelf
 	*Repairer
-	down    bool
-	removed bool
-	skew    time.Duration
+	down bool
+	skew time.Duration
 }
 
 var errUnreachable = errors.New("connection refused")

@@ -8,8 +8,8 @@ import (
 	"github.com/rondodb/rondo/ring"
 )
 
-// obey does what a collector asks, class by class, and says what it refuses. An error means that nothing is known to be done.
-func (p *collection) obey(layout *ring.Layout, from ring.NodeID, m order) (assent, error) {
+// obey does what a collector asks, class by class, and says what it refuses.
+func (p *collection) obey(layout *ring.Layout, from ring.NodeID, m order) assent {
 	p.votes.Lock() // what is found to be lost meanwhile must not get the mark
 	defer p.votes.Unlock()
 	a := assent{session: p.session, classes: make([]answer, len(m.classes))}
@@ -20,9 +20,8 @@ func (p *collection) obey(layout *ring.Layout, from ring.NodeID, m order) (assen
 			take = append(take, c)
 		}
 	}
-	if err := p.set(m.kind, take, m.at); err != nil {
-		return assent{}, err
-	}
+	refused := make(map[ring.Class]string)
+	p.set(m.kind, take, m.at, refused)
 	unsynced = p.config.Store.Unsynced()
 	for i, c := range m.classes {
 		it := &a.classes[i]
@@ -31,19 +30,23 @@ func (p *collection) obey(layout *ring.Layout, from ring.NodeID, m order) (assen
 			continue
 		}
 		mark := map[byte]uint64{kindFence: it.marks.Fence, kindCommit: it.marks.Watermark, kindRelease: it.marks.Released}[m.kind]
-		if mark < m.at || m.kind != kindFence && slices.Contains(unsynced, c) { // the store has lost something meanwhile
+		switch {
+		case refused[c] != "":
+			it.refusal = refused[c]
+		case mark < m.at || m.kind != kindFence && slices.Contains(unsynced, c): // the store has lost something meanwhile
 			it.refusal = "has lost something of it"
 		}
 	}
 	if m.kind == kindRelease {
 		p.mayDrop(take)
 	}
-	return a, nil
+	return a
 }
 
-func (p *collection) set(kind byte, classes []ring.Class, at uint64) error {
+// set raises the mark of classes, in one write where none of them is refused. Those that are come into refused.
+func (p *collection) set(kind byte, classes []ring.Class, at uint64, refused map[ring.Class]string) {
 	if len(classes) == 0 {
-		return nil
+		return
 	}
 	var err error
 	switch kind {
@@ -54,10 +57,14 @@ func (p *collection) set(kind byte, classes []ring.Class, at uint64) error {
 	case kindRelease:
 		err = p.config.Store.SetReleased(classes, at)
 	}
-	if err != nil {
-		return fmt.Errorf("set marks of collection: %w", err)
+	switch n := len(classes); {
+	case err == nil:
+	case n == 1:
+		refused[classes[0]] = fmt.Sprintf("cannot: %v", err)
+	default: // one of them holds up the others
+		p.set(kind, classes[:n/2], at, refused)
+		p.set(kind, classes[n/2:], at, refused)
 	}
-	return nil
 }
 
 // objection is why this node does not do what is asked for one class, "" where it does. It reads on from the node's name.

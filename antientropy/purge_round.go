@@ -182,7 +182,7 @@ func (x *round) give(ctx context.Context, orders map[ring.NodeID]order) map[ring
 // order gives one order to one member, or to this node.
 func (x *round) order(ctx context.Context, id ring.NodeID, m order) (assent, error) {
 	if id == x.config.Membership.Self() {
-		return x.obey(x.layout, id, m)
+		return x.obey(x.layout, id, m), nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
