@@ -27,6 +27,7 @@ var (
 	_ quorum.Hints      = (*storage.Store)(nil)
 	_ quorum.Voter      = (*storage.Store)(nil)
 	_ quorum.Spacious   = (*storage.Store)(nil)
+	_ quorum.Collector  = (*storage.Store)(nil)
 	_ quorum.Peers      = (*peer.Client)(nil)
 	_ quorum.Membership = (*members)(nil)
 	_ peer.Handler      = (*handler)(nil)

@@ -69,7 +69,7 @@ func overPeer(b *testing.B) map[string]func() error {
 		"read-1KB": func() error {
 			done := results.Get().(chan error)
 			defer results.Put(done)
-			client.Read(ctx, idB, 1, key, false, func(_ []byte, _ uint64, err error) { done <- err })
+			client.Read(ctx, idB, 1, key, false, func(_ []byte, _, _ uint64, err error) { done <- err })
 			return <-done
 		},
 	}

@@ -33,7 +33,7 @@ func (r *request) size() int {
 
 // call is who waits for an answer: exactly one field is set.
 type call struct {
-	read  func(object []byte, digest uint64, err error)
+	read  func(object []byte, digest, watermark uint64, err error)
 	write func(error)
 	wait  chan answer // has room for one
 }
@@ -47,7 +47,7 @@ type answer struct {
 func (c *call) fail(err error) {
 	switch {
 	case c.read != nil:
-		c.read(nil, 0, err)
+		c.read(nil, 0, 0, err)
 	case c.write != nil:
 		c.write(err)
 	default:
@@ -246,11 +246,11 @@ func (c *call) answer(op Op, f frame, from ring.NodeID) error {
 	}
 	switch {
 	case c.read != nil:
-		object, digest, err := parseReadReply(f.payload)
+		object, digest, watermark, err := parseReadReply(f.payload)
 		if err != nil {
 			return err
 		}
-		c.read(keep(object, f.owned), digest, nil)
+		c.read(keep(object, f.owned), digest, watermark, nil)
 	case c.write != nil:
 		if len(f.payload) != 0 {
 			return errMessage

@@ -115,13 +115,13 @@ func (c *Client) link(id ring.NodeID) *link {
 // request could not be sent, else from the connection's reader or the sweeper; it must not block. The object is the
 // receiver's to keep, nil where the key was never written. Without a deadline in ctx Config.CallTimeout holds; cancelling ctx
 // later does not take the request back.
-func (c *Client) Read(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, digestOnly bool, done func(object []byte, digest uint64, err error)) {
+func (c *Client) Read(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, digestOnly bool, done func(object []byte, digest, watermark uint64, err error)) {
 	r := request{op: OpRead, layout: layout, keyed: true, key: key, call: call{read: done}}
 	if digestOnly {
 		r.flags = flagDigestOnly
 	}
 	if _, err := c.start(ctx, to, &r); err != nil {
-		done(nil, 0, err)
+		done(nil, 0, 0, err)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 func TestCalls(t *testing.T) {
 	big := bytes.Repeat([]byte("big"), 1<<20)
 	server := openServer(t, &handler{
+		mark: 5,
 		tryRead: func(key ring.Key, digestOnly bool) ([]byte, uint64, bool, error) {
 			if key.Name == "cached" {
 				return []byte("from memory"), 11, true, nil
@@ -58,8 +59,10 @@ func TestCalls(t *testing.T) {
 		}
 	}
 	got := make(chan string, 1)
-	client.Read(ctx, idB, 7, ring.NewKey("b", "cached"), true, func(object []byte, digest uint64, err error) { got <- fmt.Sprint(object, digest, err) })
-	if got, want := <-got, "[] 11 <nil>"; got != want {
+	client.Read(ctx, idB, 7, ring.NewKey("b", "cached"), true, func(object []byte, digest, watermark uint64, err error) {
+		got <- fmt.Sprint(object, digest, watermark, err)
+	})
+	if got, want := <-got, "[] 11 5 <nil>"; got != want {
 		t.Errorf("digest: got %s, want %s", got, want)
 	}
 	for _, object := range [][]byte{big, []byte("small"), big, big} {

@@ -17,9 +17,10 @@ import (
 type Handler interface {
 	// TryRead answers from memory. It is called on the connection's reader and must never block; ok false means that Read
 	// must be asked. The object is only read, before the connection's next message is taken.
-	TryRead(from ring.NodeID, layout uint64, key ring.Key, digestOnly bool) (object []byte, digest uint64, ok bool, err error)
+	TryRead(from ring.NodeID, layout uint64, key ring.Key, digestOnly bool) (object []byte, digest, watermark uint64, ok bool, err error)
 	// Read answers on a worker and may block on the disk. An object never written is nil with digest 0.
-	Read(from ring.NodeID, layout uint64, key ring.Key, digestOnly bool) (object []byte, digest uint64, err error)
+	// watermark is up to which time what the replica does not hold was deleted everywhere and collected, 0 where it cannot tell.
+	Read(from ring.NodeID, layout uint64, key ring.Key, digestOnly bool) (object []byte, digest, watermark uint64, err error)
 	// Write merges the object on a worker. done is called exactly once, then or later, from any goroutine. The object is valid
 	// until done is called and belongs to the server.
 	Write(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error))

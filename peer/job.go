@@ -62,8 +62,8 @@ func (j *job) run() {
 	}
 	switch j.op {
 	case OpRead:
-		object, digest, err := s.config.Handler.Read(c.from, j.layout, j.key, j.flags&flagDigestOnly != 0)
-		j.end(func() { c.answerRead(j.header, object, digest, err, false) })
+		object, digest, watermark, err := s.config.Handler.Read(c.from, j.layout, j.key, j.flags&flagDigestOnly != 0)
+		j.end(func() { c.answerRead(j.header, object, digest, watermark, err, false) })
 	case OpWrite:
 		s.config.Handler.Write(c.from, j.layout, j.key, j.payload, j.flags&flagSync != 0, j.flags&flagRepair != 0, j.done)
 	default:

@@ -20,21 +20,24 @@ type handler struct {
 	tryRead func(key ring.Key, digestOnly bool) ([]byte, uint64, bool, error)
 	read    func(key ring.Key, digestOnly bool) ([]byte, uint64, error)
 	write   func(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error))
+	mark    uint64 // watermark of all keys
 	call    func(ctx context.Context, from ring.NodeID, layout uint64, op Op, payload []byte) ([]byte, error)
 }
 
-func (h *handler) TryRead(_ ring.NodeID, _ uint64, key ring.Key, digestOnly bool) ([]byte, uint64, bool, error) {
+func (h *handler) TryRead(_ ring.NodeID, _ uint64, key ring.Key, digestOnly bool) ([]byte, uint64, uint64, bool, error) {
 	if h.tryRead == nil {
-		return nil, 0, false, nil
+		return nil, 0, 0, false, nil
 	}
-	return h.tryRead(key, digestOnly)
+	object, digest, ok, err := h.tryRead(key, digestOnly)
+	return object, digest, h.mark, ok, err
 }
 
-func (h *handler) Read(_ ring.NodeID, _ uint64, key ring.Key, digestOnly bool) ([]byte, uint64, error) {
+func (h *handler) Read(_ ring.NodeID, _ uint64, key ring.Key, digestOnly bool) ([]byte, uint64, uint64, error) {
 	if h.read == nil {
-		return nil, 0, nil
+		return nil, 0, h.mark, nil
 	}
-	return h.read(key, digestOnly)
+	object, digest, err := h.read(key, digestOnly)
+	return object, digest, h.mark, err
 }
 
 func (h *handler) Write(from ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error)) {
@@ -113,7 +116,7 @@ func read(ctx context.Context, c *Client, key ring.Key) ([]byte, uint64, error) 
 		err    error
 	}
 	got := make(chan result, 2)
-	c.Read(ctx, idB, 7, key, false, func(object []byte, digest uint64, err error) { got <- result{object, digest, err} })
+	c.Read(ctx, idB, 7, key, false, func(object []byte, digest, _ uint64, err error) { got <- result{object, digest, err} })
 	r := <-got
 	return r.object, r.digest, r.err
 }

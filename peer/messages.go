@@ -88,23 +88,25 @@ func takeKey(b []byte) (k ring.Key, rest []byte, err error) {
 	return ring.NewKey(both[:bucket], both[bucket:]), b[bucket+name:], nil
 }
 
-// The answer to a read is the digest (8 bytes) and the object, which is empty where only the digest was asked for or the key
-// was never written.
+// The answer to a read is the digest (8 bytes), the watermark (8 bytes) and the object, which is empty where only the digest was asked for or
+// the key was never written.
+const readReplyHead = 16
 
-func appendReadReply(b []byte, object []byte, digest uint64) []byte {
+func appendReadReply(b []byte, object []byte, digest, watermark uint64) []byte {
 	b = binary.BigEndian.AppendUint64(b, digest)
+	b = binary.BigEndian.AppendUint64(b, watermark)
 	return append(b, object...)
 }
 
 // parseReadReply returns a part of b as the object, nil where there is none.
-func parseReadReply(b []byte) (object []byte, digest uint64, err error) {
-	if len(b) < 8 {
-		return nil, 0, errMessage
+func parseReadReply(b []byte) (object []byte, digest, watermark uint64, err error) {
+	if len(b) < readReplyHead {
+		return nil, 0, 0, errMessage
 	}
-	if len(b) > 8 {
-		object = b[8:]
+	if len(b) > readReplyHead {
+		object = b[readReplyHead:]
 	}
-	return object, binary.BigEndian.Uint64(b), nil
+	return object, binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:]), nil
 }
 
 // fault is an error as it crosses the wire: outcome (1 byte), 1 where not applied (1 byte), the stale layout's successor

@@ -13,7 +13,7 @@ const (
 
 var errNotReading = errors.New("the peer does not read its answers")
 
-func (c *serverConn) answerRead(h header, object []byte, digest uint64, err error, byReader bool) {
+func (c *serverConn) answerRead(h header, object []byte, digest, watermark uint64, err error, byReader bool) {
 	if err != nil {
 		c.refuse(h, faultOf(err), byReader)
 		return
@@ -21,7 +21,7 @@ func (c *serverConn) answerRead(h header, object []byte, digest uint64, err erro
 	if h.flags&flagDigestOnly != 0 {
 		object = nil
 	}
-	c.reply(h, 0, 8+len(object), byReader, func(b []byte) []byte { return appendReadReply(b, object, digest) })
+	c.reply(h, 0, readReplyHead+len(object), byReader, func(b []byte) []byte { return appendReadReply(b, object, digest, watermark) })
 }
 
 func (c *serverConn) answerWrite(h header, err error) {

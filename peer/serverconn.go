@@ -121,9 +121,9 @@ func (c *serverConn) take(f frame) error {
 		if err != nil || len(rest) != 0 {
 			return errMessage
 		}
-		object, digest, ok, err := s.config.Handler.TryRead(c.from, f.layout, key, f.flags&flagDigestOnly != 0)
+		object, digest, watermark, ok, err := s.config.Handler.TryRead(c.from, f.layout, key, f.flags&flagDigestOnly != 0)
 		if ok || err != nil {
-			c.answerRead(f.header, object, digest, err, true)
+			c.answerRead(f.header, object, digest, watermark, err, true)
 			return nil
 		}
 		j := s.newJob(c, f, deadline)

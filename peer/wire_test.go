@@ -28,7 +28,7 @@ func TestGoldenBytes(t *testing.T) {
 	}{
 		{"frame", exampleFrame([]byte("payload")), "00000021" + "02" + "08" + "0102030405060708" + "0016e360" + "0000000000000009" + "7061796c6f6164" + "019223fe"},
 		{"key", appendKey(nil, key), "0704" + "62c3bc636b6574" + "6e616d65"},
-		{"read reply", appendReadReply(nil, []byte{0xee}, 0x1122), "0000000000001122" + "ee"},
+		{"read reply", appendReadReply(nil, []byte{0xee}, 0x1122, 0x3344), "0000000000001122" + "0000000000003344" + "ee"},
 		{"fault", appendFault(nil, fault{outcome: 4, notApplied: true, stale: 3, text: "old"}), "04" + "01" + "0000000000000003" + "6f6c64"},
 		{
 			"hello", appendHello(nil, hello{versions: versions{1, 1}, class: classLarge, session: 5, cluster: "c", from: "a", to: "b", identity: "i", refusal: "r"}),
@@ -133,7 +133,7 @@ func FuzzDecodeFrame(f *testing.F) {
 
 func FuzzDecodeMessages(f *testing.F) {
 	f.Add(append(appendKey(nil, ring.NewKey("bucket", "name")), "object"...))
-	f.Add(appendReadReply(nil, []byte("object"), 12345))
+	f.Add(appendReadReply(nil, []byte("object"), 12345, 678))
 	f.Add(appendFault(nil, fault{outcome: 4, notApplied: true, stale: 3, text: "old layout"}))
 	f.Add(appendHello(nil, hello{versions: versions{1, 2}, cluster: "c", from: idA, to: idB, identity: "i"}))
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01, 1})
@@ -146,8 +146,8 @@ func FuzzDecodeMessages(f *testing.F) {
 				t.Errorf("key %+v has a wrong token", key)
 			}
 		}
-		if object, digest, err := parseReadReply(b); err == nil {
-			if again := appendReadReply(nil, object, digest); !bytes.Equal(again, b) {
+		if object, digest, watermark, err := parseReadReply(b); err == nil {
+			if again := appendReadReply(nil, object, digest, watermark); !bytes.Equal(again, b) {
 				t.Errorf("read reply: got %x, want %x", again, b)
 			}
 		}

@@ -15,12 +15,12 @@ type echoPeers struct {
 	digest uint64
 }
 
-func (p *echoPeers) Read(_ context.Context, _ ring.NodeID, _ uint64, _ ring.Key, digestOnly bool, done func([]byte, uint64, error)) {
+func (p *echoPeers) Read(_ context.Context, _ ring.NodeID, _ uint64, _ ring.Key, digestOnly bool, done func([]byte, uint64, uint64, error)) {
 	if digestOnly {
-		done(nil, p.digest, nil)
+		done(nil, p.digest, 0, nil)
 		return
 	}
-	done(p.object, p.digest, nil)
+	done(p.object, p.digest, 0, nil)
 }
 
 func (p *echoPeers) Write(_ context.Context, _ ring.NodeID, _ uint64, _ ring.Key, _ []byte, _, _ bool, done func(error)) {

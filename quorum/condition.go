@@ -20,6 +20,7 @@ const (
 type condition struct {
 	healthy func() error
 	voter   Voter
+	memory  Collector
 	space   Spacious
 }
 
@@ -29,6 +30,7 @@ func conditionOf(local Local) condition {
 		s.healthy = h.Healthy
 	}
 	s.voter, _ = local.(Voter)
+	s.memory, _ = local.(Collector)
 	s.space, _ = local.(Spacious)
 	return s
 }
@@ -84,4 +86,25 @@ func (s *condition) fit(c ring.Class, u use) error {
 func purged(err error) bool {
 	var p interface{ Purged() bool }
 	return errors.As(err, &p) && p.Purged()
+}
+
+// watermark is the store's for a key; see Collector.
+func (s *condition) watermark(key ring.Key) uint64 {
+	if s.memory == nil {
+		return 0
+	}
+	return s.memory.Watermark(key)
+}
+
+// read calls get, which reads a key, until the watermark is the same before and after it: the one that holds for what was read. With an
+// earlier one a version that was collected in between would pass for one that this replica has not heard of; with a later one a version that
+// it has heard of in between would pass for one that was collected.
+func (s *condition) read(key ring.Key, get func()) (watermark uint64) {
+	for {
+		watermark = s.watermark(key)
+		get()
+		if s.watermark(key) == watermark {
+			return watermark
+		}
+	}
 }

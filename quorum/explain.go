@@ -103,7 +103,7 @@ func (c *Coordinator) readOne(ctx context.Context, t *target, id ring.NodeID, ke
 	}
 	replies := make(chan reply, 1)
 	c.life.more()
-	c.config.Peers.Read(ctx, id, t.layout.Version(), key, false, func(object []byte, digest uint64, err error) {
+	c.config.Peers.Read(ctx, id, t.layout.Version(), key, false, func(object []byte, digest, _ uint64, err error) {
 		replies <- reply{object, digest, err}
 		c.life.end()
 	})

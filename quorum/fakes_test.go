@@ -38,6 +38,7 @@ type memStore struct {
 	hintErr    error
 	silent     map[ring.Class]bool // classes without a vote
 	fullErr    error
+	watermark  uint64 // of every key
 	gets       atomic.Int64
 	syncs      atomic.Int64
 	background sync.WaitGroup
@@ -110,6 +111,12 @@ func (s *memStore) Votes(c ring.Class) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.silent[c]
+}
+
+func (s *memStore) Watermark(ring.Key) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.watermark
 }
 
 func (s *memStore) Full() error {
@@ -556,25 +563,25 @@ func (n *memNode) carry(ctx context.Context, to ring.NodeID, class string, call 
 	})
 }
 
-func (n *memNode) Read(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, digestOnly bool, done func([]byte, uint64, error)) {
+func (n *memNode) Read(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, digestOnly bool, done func([]byte, uint64, uint64, error)) {
 	class := "read"
 	if digestOnly {
 		class = "digest"
 	}
 	var object []byte
-	var digest uint64
+	var digest, mark uint64
 	var failed error
 	n.carry(ctx, to, class, func(r *memNode) {
 		var ok bool
-		if object, digest, ok, failed = r.serving().Replica().TryRead(n.id, layout, key, digestOnly); !ok {
-			object, digest, failed = r.serving().Replica().Read(n.id, layout, key, digestOnly)
+		if object, digest, mark, ok, failed = r.serving().Replica().TryRead(n.id, layout, key, digestOnly); !ok {
+			object, digest, mark, failed = r.serving().Replica().Read(n.id, layout, key, digestOnly)
 		}
 	}, func(err error) {
 		if err != nil {
-			done(nil, 0, err)
+			done(nil, 0, 0, err)
 			return
 		}
-		done(slices.Clone(object), digest, cross(failed))
+		done(slices.Clone(object), digest, mark, cross(failed))
 	})
 }
 

@@ -133,6 +133,7 @@ type readReply struct {
 	kind   replyKind
 	object []byte
 	digest uint64
+	mark   uint64 // the replica's watermark
 	err    error
 	took   time.Duration
 }
@@ -185,7 +186,7 @@ func (a *attempt) run(ctx context.Context) (ReadResult, *Error) {
 			}
 		}
 		object := a.tally.merged()
-		if a.options.Session == nil || plant.On(plant.SessionIgnored) || object.Clock.Covers(a.options.Session.Clock) {
+		if a.options.Session == nil || plant.On(plant.SessionIgnored) || a.tally.recent(object, *a.options.Session) {
 			return a.answer(ctx, object)
 		}
 		// The session has seen more than these replicas: ask every other one before giving up.
@@ -264,17 +265,24 @@ func (a *attempt) askNext(ctx context.Context) bool {
 
 // readLocal reads this node's own replica, in the request's goroutine.
 func (a *attempt) readLocal() {
-	i := a.t.self
+	i, local := a.t.self, a.c.config.Local
 	a.parts[i].asked = time.Now()
-	object, digest, ok := a.c.config.Local.TryGet(a.key)
-	if !ok {
-		var err error
-		if object, digest, err = a.c.config.Local.Get(a.key); err != nil {
-			a.note(readReply{index: int8(i), kind: replyObject, err: err, took: time.Since(a.parts[i].asked)})
-			return
+	var (
+		object []byte
+		digest uint64
+		err    error
+	)
+	mark := a.c.state.read(a.key, func() {
+		var ok bool
+		if object, digest, ok = local.TryGet(a.key); !ok {
+			object, digest, err = local.Get(a.key)
 		}
+	})
+	if err != nil {
+		a.note(readReply{index: int8(i), kind: replyObject, err: err, took: time.Since(a.parts[i].asked)})
+		return
 	}
-	a.note(readReply{index: int8(i), kind: replyObject, object: object, digest: digest})
+	a.note(readReply{index: int8(i), kind: replyObject, object: object, digest: digest, mark: mark})
 }
 
 // send asks another owner. Half of the time that is left is what one replica may take where there is another one to ask.
@@ -302,8 +310,8 @@ func (a *attempt) send(ctx context.Context, i int, full bool) {
 	}
 	c.life.more()
 	replies := a.inbox()
-	c.config.Peers.Read(deadline{until}, id, a.t.layout.Version(), a.key, !full, func(object []byte, digest uint64, err error) {
-		replies <- readReply{int8(i), kind, object, digest, err, c.settled(state, id, "read", now, err)}
+	c.config.Peers.Read(deadline{until}, id, a.t.layout.Version(), a.key, !full, func(object []byte, digest, watermark uint64, err error) {
+		replies <- readReply{int8(i), kind, object, digest, watermark, err, c.settled(state, id, "read", now, err)}
 		c.life.end()
 	})
 }
@@ -332,11 +340,11 @@ func (a *attempt) note(r readReply) {
 	case r.err != nil:
 		a.tally.fail(i)
 	case r.kind == replyDigest && plant.On(plant.StaleDigest):
-		a.tally.addDigest(i, a.tally.sameDigest(r.digest))
+		a.tally.addDigest(i, a.tally.sameDigest(r.digest), r.mark)
 	case r.kind == replyDigest:
-		a.tally.addDigest(i, r.digest)
+		a.tally.addDigest(i, r.digest, r.mark)
 	case len(r.object) == 0 && r.digest == 0:
-		a.tally.addObject(i, 0, vclock.Object{})
+		a.tally.addObject(i, 0, vclock.Object{}, r.mark)
 	default:
 		o, err := vclock.DecodeObject(r.object)
 		if err != nil {
@@ -344,6 +352,6 @@ func (a *attempt) note(r readReply) {
 			a.tally.fail(i)
 			return
 		}
-		a.tally.addObject(i, r.digest, o)
+		a.tally.addObject(i, r.digest, o, r.mark)
 	}
 }

@@ -38,8 +38,9 @@ type Local interface {
 // The deadline of ctx travels with the message; cancelling ctx after the call does not take the message back. An error
 // for which NotApplied (below) holds never reached the replica's store.
 type Peers interface {
-	// Read asks for the object, or only for its digest. The bytes are the receiver's to keep.
-	Read(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, digestOnly bool, done func(object []byte, digest uint64, err error))
+	// Read asks for the object, or only for its digest, and gets the replica's watermark with it (see Collector). The bytes are the
+	// receiver's to keep.
+	Read(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, digestOnly bool, done func(object []byte, digest, watermark uint64, err error))
 	// Write merges object on the replica, synced to disk before it answers where sync is set. The bytes are copied before
 	// Write returns.
 	Write(ctx context.Context, to ring.NodeID, layout uint64, key ring.Key, object []byte, sync, repair bool, done func(error))
@@ -65,6 +66,13 @@ type Hints interface {
 // that is none always votes. Votes is called for each request and must be cheap.
 type Voter interface {
 	Votes(c ring.Class) bool
+}
+
+// Collector is a Local that forgets keys once all owners have deleted them. Watermark is up to which time it had every version of a key that
+// any owner had, or what replaced it: what it does not know of those was deleted and is forgotten. It only grows. 0 = it cannot tell. It is
+// called for each read and must be cheap. A Local that is none forgets nothing.
+type Collector interface {
+	Watermark(key ring.Key) uint64
 }
 
 // Spacious is a Local that knows how full its disk is. Full is nil while client writes may be taken, else says why not; it is called for each

@@ -24,6 +24,9 @@ func (a *attempt) answer(ctx context.Context, object vclock.Object) (ReadResult,
 	}
 	receipt := a.receipt()
 	a.c.config.Observer.Event("digest_mismatch", 1)
+	if object.Empty() { // all that was found was collected meanwhile
+		return ReadResult{Object: object, Receipt: receipt}, nil
+	}
 	if a.t.bucket.LWW {
 		object = object.LastWriter()
 	}

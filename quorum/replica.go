@@ -27,30 +27,30 @@ type Replica struct {
 
 // TryRead answers from memory only, and never blocks; ok is false where Read must be asked. A key never written has a nil
 // object and digest 0.
-func (r *Replica) TryRead(from ring.NodeID, layout uint64, key ring.Key, digestOnly bool) (object []byte, digest uint64, ok bool, err error) {
+func (r *Replica) TryRead(from ring.NodeID, layout uint64, key ring.Key, digestOnly bool) (object []byte, digest, watermark uint64, ok bool, err error) {
 	if err := r.admitRead(from, layout, key); err != nil {
-		return nil, 0, true, err
+		return nil, 0, 0, true, err
 	}
-	object, digest, ok = r.local.TryGet(key)
+	watermark = r.state.read(key, func() { object, digest, ok = r.local.TryGet(key) })
 	if digestOnly {
 		object = nil
 	}
-	return object, digest, ok, nil
+	return object, digest, watermark, ok, nil
 }
 
-// Read answers from the store. The bytes are shared with the store and must not be changed.
-func (r *Replica) Read(from ring.NodeID, layout uint64, key ring.Key, digestOnly bool) (object []byte, digest uint64, err error) {
+// Read answers from the store. The bytes are shared with the store and must not be changed. watermark is the store's; see Collector.
+func (r *Replica) Read(from ring.NodeID, layout uint64, key ring.Key, digestOnly bool) (object []byte, digest, watermark uint64, err error) {
 	if err := r.admitRead(from, layout, key); err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
-	object, digest, err = r.local.Get(key)
+	watermark = r.state.read(key, func() { object, digest, err = r.local.Get(key) })
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, 0, err
 	}
 	if digestOnly {
 		object = nil
 	}
-	return object, digest, nil
+	return object, digest, watermark, nil
 }
 
 // Write merges object into the store, and answers once a crash of the process (with sync, of the machine) cannot lose it.

@@ -57,16 +57,16 @@ func TestReplicaRefusals(t *testing.T) {
 		t.Error("the fast clock was not reported")
 	}
 	for i, n := range owners { // readers may look at the owners and the next two
-		_, _, _, err := n.coordinator.Replica().TryRead("peer", 1, key, false)
+		_, _, _, _, err := n.coordinator.Replica().TryRead("peer", 1, key, false)
 		if (err == nil) != (i < 5) {
 			t.Errorf("read of node %d in the preference list: %v", i, err)
 		}
 	}
-	if _, _, _, err := owners[0].coordinator.Replica().TryRead("peer", 0, key, false); staleLayout(err) != 1 {
+	if _, _, _, _, err := owners[0].coordinator.Replica().TryRead("peer", 0, key, false); staleLayout(err) != 1 {
 		t.Errorf("read with an old layout: %v", err)
 	}
 	owners[0].membership.layout.Store(nil)
-	if _, _, err := owners[0].coordinator.Replica().Read("peer", 1, key, false); !notApplied(err) || outcomeOf(err) != outcomeStale {
+	if _, _, _, err := owners[0].coordinator.Replica().Read("peer", 1, key, false); !notApplied(err) || outcomeOf(err) != outcomeStale {
 		t.Errorf("read before there is a ring: %v", err)
 	}
 }

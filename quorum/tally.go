@@ -1,6 +1,8 @@
 package quorum
 
 import (
+	"slices"
+
 	"github.com/rondodb/rondo/internal/plant"
 	"github.com/rondodb/rondo/vclock"
 )
@@ -94,6 +96,7 @@ type readSlot struct {
 	state   slotState
 	standin int32 // place in the preference list of the node that answers in place of the owner; 0 = the owner itself
 	digest  uint64
+	mark    uint64 // watermark of the replica when that was read, 0 = it cannot tell
 	object  vclock.Object
 }
 
@@ -127,17 +130,17 @@ func (t *readTally) standins() int {
 }
 
 // addDigest notes a digest. A reply that is late, after the object of the same replica or its failure, changes nothing.
-func (t *readTally) addDigest(i int, digest uint64) verdict {
+func (t *readTally) addDigest(i int, digest, mark uint64) verdict {
 	if s := &t.slots[i]; s.state <= slotWaiting {
-		s.state, s.digest = slotDigest, digest
+		s.state, s.digest, s.mark = slotDigest, digest, mark
 	}
 	return t.verdict()
 }
 
 // addObject notes an object with its digest: 0 and the empty object for a key that the replica has never seen.
-func (t *readTally) addObject(i int, digest uint64, o vclock.Object) verdict {
+func (t *readTally) addObject(i int, digest uint64, o vclock.Object, mark uint64) verdict {
 	if s := &t.slots[i]; s.state < slotFull {
-		s.state, s.digest, s.object = slotFull, digest, o
+		s.state, s.digest, s.object, s.mark = slotFull, digest, o, mark
 	}
 	return t.verdict()
 }
@@ -257,17 +260,64 @@ func (t *readTally) agreed() bool {
 	return true
 }
 
-// merged joins what the covered replicas hold. Each different object is decoded and merged once.
+// merged joins what the covered replicas hold. Each different object is decoded and merged once. What one of them has forgotten, because it was
+// deleted and collected everywhere, does not come in from another one that was read before it had forgotten it too: such a read takes as long as
+// the collection, and the delete may have been acknowledged before it began.
 func (t *readTally) merged() vclock.Object {
 	var out vclock.Object
+	objects := 0
 	for i := range t.n {
 		s := &t.slots[i]
 		if s.state != slotFull || t.seenBefore(i) {
 			continue
 		}
 		out = vclock.Merge(out, s.object)
+		objects++
+	}
+	if objects < 2 || !slices.ContainsFunc(out.Siblings, t.forgotten) {
+		return out
+	}
+	out.Siblings = slices.DeleteFunc(slices.Clone(out.Siblings), t.forgotten)
+	if len(out.Siblings) == 0 {
+		return vclock.Object{} // all of it
 	}
 	return out
+}
+
+// forgotten tells whether a covered replica has collected a version.
+func (t *readTally) forgotten(v vclock.Sibling) bool {
+	for i := range t.n {
+		if s := &t.slots[i]; v.Time > s.mark || !t.covered(i) {
+			continue
+		} else if o := t.object(s.digest); !o.Clock.Contains(v.Dot) {
+			return true
+		}
+	}
+	return false
+}
+
+// object is the one with a digest, which must be known.
+func (t *readTally) object(digest uint64) vclock.Object {
+	for i := range t.n {
+		if s := &t.slots[i]; s.state == slotFull && s.digest == digest {
+			return s.object
+		}
+	}
+	return vclock.Object{}
+}
+
+// recent tells whether the covered replicas are at least as new as a session: they know all that it has seen, or one of them did, and may have
+// forgotten what was deleted since.
+func (t *readTally) recent(merged vclock.Object, session vclock.Context) bool {
+	if merged.Clock.Covers(session.Clock) {
+		return true
+	}
+	for i := range t.n {
+		if t.covered(i) && session.Time <= t.slots[i].mark {
+			return true
+		}
+	}
+	return false
 }
 
 func (t *readTally) seenBefore(i int) bool {

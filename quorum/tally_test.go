@@ -77,9 +77,9 @@ func (s *script) step(t *testing.T, line string) string {
 	case "ask":
 		s.read.asked(number(1))
 	case "digest": // replica object
-		s.read.addDigest(number(1), digestOf(sample(f[2])))
+		s.read.addDigest(number(1), digestOf(sample(f[2])), 0)
 	case "object":
-		s.read.addObject(number(1), digestOf(sample(f[2])), sample(f[2]))
+		s.read.addObject(number(1), digestOf(sample(f[2])), sample(f[2]), 0)
 	case "fetch":
 		var list []string
 		s.read.wanted(func(i int) { list = append(list, fmt.Sprint(i)) })
@@ -304,9 +304,9 @@ func (w *readWalk) reply(tally *readTally, i int, object bool) {
 		return
 	}
 	if object {
-		tally.addObject(i, d, o)
+		tally.addObject(i, d, o, 0)
 	} else {
-		tally.addDigest(i, d)
+		tally.addDigest(i, d, 0)
 	}
 }
 

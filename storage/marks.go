@@ -233,3 +233,24 @@ func parseClassNote(prefix, k []byte) (ring.Class, bool) {
 func markNote(watermark, released uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, watermark), released)
 }
+
+// Watermark is the watermark of a key's class as Merge applies it to that key: a version stamped so early that the key's object does not know was
+// collected here. 0 where none is, or that cannot be told now.
+func (s *Store) Watermark(key ring.Key) uint64 {
+	if s.partitions.Load() == 0 {
+		return 0
+	}
+	filed := s.filing.get(key.Bucket)
+	t := s.trees.get(ring.Class{Partition: partitionOf(key.Token, s.trees.partitions), N: filed.n})
+	if t == nil {
+		return 0
+	}
+	at := t.marks.watermark.Load()
+	if at <= filed.since || !s.trusted(t.class.Partition) {
+		return 0
+	}
+	if n, known := s.wanted(key.Bucket); known && n != filed.n {
+		return 0
+	}
+	return at
+}
