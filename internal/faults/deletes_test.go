@@ -152,3 +152,48 @@ func TestNothingReturnsFromAnOldCopy(t *testing.T) {
 	c.everywhere(again, 1)
 	c.ready(owner)
 }
+
+// Values that expire, some of them while an owner is away, are gone on every node from the same moment on, also for a read of one replica
+// and in listings; they do not come back with the owner; and they are collected like tombstones.
+func TestExpiryWhileAnOwnerIsAway(t *testing.T) {
+	long(t)
+	c := loopback(t, 3)
+	c.start()
+	away, rest := c.nodes[2], c.nodes[:2]
+	one := c.through(rest[0])
+	const life = 5 * time.Second
+	short, kept := numbered("short", 20), numbered("kept", 20)
+	began := time.Now()
+	for _, key := range short {
+		c.put(one, key, key, client.Options{W: "all", TTL: life.String()})
+	}
+	for _, key := range kept {
+		c.put(one, key, "first", client.Options{W: "all", TTL: life.String()})
+	}
+	c.kill(away)
+	for _, key := range kept { // written again, to stay
+		c.put(one, key, key, client.Options{})
+	}
+	c.pass(time.Until(began.Add(life / 2)))
+	if _, err := one.Get(t.Context(), loadBucket, short[0], client.Options{R: "quorum"}); err != nil && time.Since(began) < life {
+		t.Errorf("%s is gone %v after it was written with a life of %v: %v", short[0], time.Since(began), life, err)
+	}
+	c.pass(time.Until(time.Now().Add(life))) // all of them have expired
+	c.restart(away)
+	c.whole(readyTime)
+	c.absent(short)
+	if _, err := c.through(away).Get(t.Context(), loadBucket, short[0], client.Options{R: "1"}); c.problemOf(err).Code != client.CodeKeyNotFound {
+		t.Errorf("%s is there for a read of one replica: %v", short[0], err)
+	}
+	c.equal(repairTime)
+	for _, p := range c.nodes {
+		listed, err := c.through(p).List(t.Context(), loadBucket, client.ListOptions{Limit: 1000})
+		c.must(err)
+		if len(listed.Keys) != len(kept) {
+			t.Errorf("%s lists %d keys, want the %d that have not expired", p.Name, len(listed.Keys), len(kept))
+		}
+	}
+	t.Logf("%d objects collected", c.collected())
+	c.forgotten(short)
+	c.holds(kept, "")
+}

@@ -82,6 +82,53 @@ func TestHintsReachAnOwnerThatWasAway(t *testing.T) {
 	c.everywhere([]string{"key000000000000", "key000000001999"}, 1)
 }
 
+// F5, F19: whom the hints are for is killed again and again while they are delivered, and once those who keep them. Each hint arrives all the
+// same: it is forgotten only when it is on the target's disk.
+func TestKillsWhileHintsAreDelivered(t *testing.T) {
+	long(t)
+	c := loopback(t, 3)
+	c.repairing("hints")
+	c.start()
+	away, rest := c.nodes[2], c.nodes[:2]
+	c.kill(away)
+	c.dead(c.nodes[2:], rest)
+	c.fill("key", "dw=0", 30_000, rest...)
+	kept := func() (count int64) {
+		for _, p := range rest {
+			h, err := page(p).Hints(t.Context())
+			c.must(err)
+			count += h.Count()
+		}
+		return count
+	}
+	left := kept()
+	for round := range 4 {
+		c.must(away.Start())
+		c.until(readyTime, func(context.Context) error {
+			if now := kept(); now < left {
+				left = now
+				return nil
+			}
+			return errors.New("nothing is delivered")
+		})
+		if round == 3 {
+			c.kill(rest...)
+			c.kill(away)
+			c.restart(c.nodes...)
+			break
+		}
+		c.kill(away)
+		left = kept()
+		t.Logf("%s is killed with %d hints left", away.Name, left)
+	}
+	c.whole(readyTime)
+	c.delivered(repairTime)
+	c.equal(repairTime)
+	if got := c.about(away).Keys; got != 30_000 {
+		t.Errorf("%s holds %d keys, want 30,000", away.Name, got)
+	}
+}
+
 // F20: two owners are down, and what was written meanwhile is kept by one owner and, for the others, by two stand-ins. These lose their
 // disks before they can hand it over. Merkle exchange makes the owners equal all the same, and fills the two that lost everything.
 func TestHintHoldersLoseTheirDisks(t *testing.T) {
