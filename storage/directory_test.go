@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -167,7 +168,8 @@ func TestDamageWhileStopped(t *testing.T) {
 		damaged bool // it says so, and casts no votes
 	}{
 		{"torn journal after a crash", journal, func(b []byte) []byte { return b[:len(b)-3] }, false, false},
-		{"flipped bit in a journal after a crash", journal, flip(0.5), false, false},
+		{"flipped bit in the last journal after a crash", journal, flip(0.5), false, false},
+		{"torn journals after a crash, with others behind them", journal, func(b []byte) []byte { return b[:len(b)-3] }, false, true},
 		{"flipped bit in a journal after a clean stop", journal, flip(0.5), true, true},
 		{"cut journal after a clean stop", journal, func(b []byte) []byte { return b[:0] }, true, true},
 		{"removed journal after a clean stop", journal, func([]byte) []byte { return nil }, true, true},
@@ -193,10 +195,13 @@ func TestDamageWhileStopped(t *testing.T) {
 				mustClose(t, s)
 			}
 			disk := cfg.Backend.(*memdisk.Disk)
-			for _, fd := range disk.Files() {
-				if c.file(fd) {
-					disk.Edit(fd, c.edit)
-				}
+			damaged := slices.DeleteFunc(disk.Files(), func(fd storage.FileDesc) bool { return !c.file(fd) })
+			slices.SortFunc(damaged, func(a, b storage.FileDesc) int { return cmp.Compare(a.Num, b.Num) })
+			if !c.clean && !c.damaged { // a crash tears the end alone
+				damaged = damaged[len(damaged)-1:]
+			}
+			for _, fd := range damaged {
+				disk.Edit(fd, c.edit)
 			}
 			logged.Reset()
 			again := mustOpen(t, cfg)

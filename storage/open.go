@@ -247,7 +247,13 @@ func (s *Store) openDatabase(mark *cleanMark, interrupted bool, handles int) err
 	if torn := damage.Fd.Type == storage.TypeJournal || damage.Fd.Type == storage.TypeManifest && !afterClean; !torn {
 		return wrap("open database", err)
 	}
-	if afterClean {
+	lost := afterClean
+	if !lost && damage.Fd.Type == storage.TypeJournal {
+		if lost, err = s.disk.tornInTheMiddle(); err != nil {
+			return err
+		}
+	}
+	if lost {
 		if err := s.dir.noteLoss(damage.Error()); err != nil {
 			return err
 		}
