@@ -77,9 +77,10 @@ func (d *disk) manifest() (m manifest, fd storage.FileDesc, err error) {
 
 // manifest is what is read of one.
 type manifest struct {
-	journal int64 // number of the oldest journal in use; 0 = none
-	torn    bool  // something was skipped
-	broken  bool  // and something came after it
+	journal int64          // number of the oldest journal in use; 0 = none
+	tables  map[int64]bool // numbers of the tables in use
+	torn    bool           // something was skipped
+	broken  bool           // and something came after it
 }
 
 // Drop is told by goleveldb of what it skips.
@@ -97,21 +98,41 @@ func (m *manifest) read(r io.Reader) error {
 			return err
 		}
 		m.broken = m.broken || m.torn
-		number, err := journalOf(bufio.NewReader(record))
+		e, err := parseEdit(bufio.NewReader(record))
 		switch {
 		case errors.Is(err, io.ErrUnexpectedEOF) || lderrors.IsCorrupted(err):
 			m.torn = true
 		case err != nil:
 			return err
-		case number != 0:
-			m.journal = number
+		default:
+			m.apply(e)
 		}
 	}
 }
 
-// journalOf is the journal that a manifest record names, 0 where it names none. A record that makes no sense is
-// io.ErrUnexpectedEOF, as one that is cut.
-func journalOf(r *bufio.Reader) (number int64, err error) {
+func (m *manifest) apply(e edit) {
+	if e.journal != 0 {
+		m.journal = e.journal
+	}
+	if m.tables == nil {
+		m.tables = map[int64]bool{}
+	}
+	for _, number := range e.removed {
+		delete(m.tables, number)
+	}
+	for _, number := range e.added {
+		m.tables[number] = true
+	}
+}
+
+// edit is a record of a manifest.
+type edit struct {
+	journal        int64 // 0 = it names none
+	removed, added []int64
+}
+
+// parseEdit reads a record. One that makes no sense is io.ErrUnexpectedEOF, as one that is cut.
+func parseEdit(r *bufio.Reader) (e edit, err error) {
 	uvarint := func() (n uint64) {
 		if err == nil {
 			if n, err = binary.ReadUvarint(r); err != nil {
@@ -127,11 +148,11 @@ func journalOf(r *bufio.Reader) (number int64, err error) {
 	}
 	for {
 		if _, err := r.Peek(1); err == io.EOF {
-			return number, nil
+			return e, nil
 		}
 		switch field := uvarint(); field {
 		case manifestJournal:
-			number = int64(uvarint())
+			e.journal = int64(uvarint())
 		case manifestComparer:
 			skip()
 		case manifestNextFile, manifestSequence, manifestPrevJournal:
@@ -140,19 +161,19 @@ func journalOf(r *bufio.Reader) (number int64, err error) {
 			uvarint()
 			skip()
 		case manifestDelTable:
-			uvarint()
-			uvarint()
+			uvarint() // level
+			e.removed = append(e.removed, int64(uvarint()))
 		case manifestAddTable:
-			uvarint()
-			uvarint()
-			uvarint()
+			uvarint() // level
+			e.added = append(e.added, int64(uvarint()))
+			uvarint() // size
 			skip()
 			skip()
 		default:
-			return 0, io.ErrUnexpectedEOF
+			return edit{}, io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return 0, io.ErrUnexpectedEOF
+			return edit{}, io.ErrUnexpectedEOF
 		}
 	}
 }

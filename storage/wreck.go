@@ -30,13 +30,7 @@ const salvageStrict = opt.StrictBlockChecksum | opt.StrictJournalChecksum
 // several times, with states of any age and some that were deleted (v is nil then), ordered by sequence. k and v are valid until put returns.
 func (w *wreck) each(put func(k, v []byte, sequence uint64) error) error {
 	source := newDisk(readOnly{w.files})
-	m, _, err := source.manifest()
-	what := ""
-	if err == nil && m.torn { // what is left of it makes a database, and a shorter one
-		what = "the manifest is damaged"
-	} else if err == nil {
-		what, err = source.missing()
-	}
+	what, err := untold(source)
 	if err == nil && what == "" {
 		var db *leveldb.DB
 		db, err = leveldb.Open(source, &opt.Options{
@@ -57,6 +51,31 @@ func (w *wreck) each(put func(k, v []byte, sequence uint64) error) error {
 	}
 	w.found("the damaged database cannot be opened: its files are read one by one", "error", err, "found", what)
 	return w.eachFile(put)
+}
+
+// untold says why a manifest is not believed, "" where it is: it tells of everything that is there, and of nothing else. One that has lost
+// its newest records makes a database too, and a shorter one.
+func untold(source *disk) (string, error) {
+	m, fd, err := source.manifest()
+	if err != nil {
+		return "", err
+	}
+	if m.torn {
+		return fd.String() + " is damaged", nil
+	}
+	tables, err := source.List(storage.TypeTable)
+	if err != nil {
+		return "", fmt.Errorf("list files: %w", err)
+	}
+	for _, t := range tables {
+		if !m.tables[t.Num] {
+			return fmt.Sprintf("%s does not know %s", fd, t), nil
+		}
+	}
+	if len(tables) != len(m.tables) {
+		return fmt.Sprintf("there are %d tables of the %d that %s knows", len(tables), len(m.tables), fd), nil
+	}
+	return source.missing()
 }
 
 func eachRecord(db *leveldb.DB, put func(k, v []byte, sequence uint64) error) error {
