@@ -17,7 +17,7 @@ const noteTrees = "trees"
 
 // ErrUnsound marks a partition whose trees are still being computed from its objects: nothing is concluded from them, and nothing is
 // collected. It passes by itself.
-var ErrUnsound = errors.New("Merkle trees are being computed")
+var ErrUnsound = errors.New("the Merkle trees are being computed")
 
 // generation says which trees can be trusted. Where records may have been lost from the middle, or the trees were never kept, it is
 // raised, on disk. Each partition's trees are then computed from its objects, in the background; when that is done the partition gets

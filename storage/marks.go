@@ -54,7 +54,8 @@ func (s *Store) Marks(c ring.Class) Marks {
 }
 
 // SetFence has no version minted here any more in these classes that is stamped at or before this time. When it returns that is on
-// disk, and every write minted before it is in the store. It refuses classes whose trees cannot be trusted, with ErrUnsound.
+// disk, and every write minted before it is in the store. It refuses classes whose trees cannot be trusted, with ErrUnsound. Classes
+// without a vote can be fenced, since that promises nothing of what is here; whether they may take part in a round is for others to say.
 func (s *Store) SetFence(classes []ring.Class, at uint64) error {
 	if err := s.refile(); err != nil {
 		return fmt.Errorf("set fence: %w", err)

@@ -75,6 +75,8 @@ func TestMarks(t *testing.T) {
 	s = mustOpen(t, after)
 	want(a, Marks{Fence: 40})
 	want(b, Marks{40, 40, 10})
+	wantErr(s.SetFence(both, 60), nil) // one of them is to get the watermark of the other owners before its vote
+	wantErr(s.SetWatermark(both, 60), nil)
 }
 
 // New versions are told what they must be later than, also where only the watermark knows it.
