@@ -93,7 +93,7 @@ func (p *pass) mayGoOn(ctx context.Context) bool {
 	switch {
 	case ctx.Err() != nil || paused:
 		return false
-	case p.config.Membership.Layout() != p.layout: // owners may be others now
+	case sameLayout(p.config.Membership.Layout(), p.layout.Version()) != nil: // owners may be others now
 		return false
 	case p.deliver && !p.config.Membership.Alive(p.target):
 		return false

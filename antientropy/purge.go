@@ -31,8 +31,8 @@ import (
 // right. A watermark alone changes nothing as long as no owner has dropped anything: what it would refuse is known to its owner already,
 // and so is not refused. A release is only ever sent when all owners have committed, and stays true. For the same reasons every message may
 // come late, twice, or out of order: marks only grow, and a COMMIT names the receiver's session, which is another after a restart: a
-// restart may have lost what the exchange had found, and not yet written to disk. When a store loses data its marks are gone with its
-// votes, so that it refuses both COMMIT and RELEASE until it has been through a whole round again.
+// restart may have lost what the exchange had found, and not yet written to disk. When a store loses data its watermark is gone with its
+// votes, so that it refuses both COMMIT and RELEASE until it has synced, and been through a whole round again.
 //
 // A new layout ends a round, since messages of another layout are refused. What had been committed stays true: who has become an owner
 // syncs with the others before it votes, and was fenced as a member.

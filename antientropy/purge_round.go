@@ -28,7 +28,7 @@ func (x *round) run(ctx context.Context, classes []ring.Class) {
 		if classes = x.left(classes); len(classes) == 0 || ctx.Err() != nil {
 			return
 		}
-		if l := x.config.Membership.Layout(); l == nil || l.Version() != x.layout.Version() {
+		if sameLayout(x.config.Membership.Layout(), x.layout.Version()) != nil {
 			x.giveUp(classes, "the ring has changed meanwhile")
 			return
 		}

@@ -479,14 +479,14 @@ func TestCollectRuns(t *testing.T) {
 			go func() { done <- p.nodes[id].Run(ctx) }()
 		}
 		time.Sleep(2 * time.Minute)
-		if stored(owners) != 0 {
-			t.Errorf("%d objects left, %q", stored(owners), owners[0].blocker())
-		}
 		cancel()
 		for range p.ids {
 			if err := <-done; err != nil {
 				t.Error(err)
 			}
+		}
+		if stored(owners) != 0 {
+			t.Errorf("%d objects left, %q", stored(owners), owners[0].blocker())
 		}
 	})
 }

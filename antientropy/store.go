@@ -73,7 +73,8 @@ type Marks struct {
 type Purges interface {
 	Marks(c ring.Class) Marks
 	// SetFence, SetWatermark and SetReleased raise one mark of these classes (a lower one changes nothing), on disk before they return. When
-	// SetFence returns, every write minted before it is in the store.
+	// SetFence returns, every write minted before it is in the store. One class that is refused (its tree is being made anew, or data of it
+	// were found missing since its fence was set) is an error for all of them, and changes none.
 	SetFence(classes []ring.Class, at uint64) error
 	SetWatermark(classes []ring.Class, at uint64) error
 	SetReleased(classes []ring.Class, at uint64) error
