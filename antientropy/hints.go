@@ -56,7 +56,9 @@ type hintTarget struct {
 
 func newDelivery(r *Repairer) *delivery {
 	return &delivery{
-		config: &r.config, soon: r.exchangeSoon, sync: func(ctx context.Context) error { return syncStore(ctx, r.config.Store) }, late: func(n int) { r.count.purged.Add(uint64(n)) },
+		config: &r.config, soon: r.exchangeSoon,
+		sync: func(ctx context.Context) error { return syncStore(ctx, r.config.Store) },
+		late: func(n int) { r.count.purged.Add(uint64(n)) },
 		wake: make(chan struct{}, 1), targets: make(map[ring.NodeID]*hintTarget), divergent: make(map[ring.NodeID]*divergence),
 	}
 }

@@ -39,12 +39,13 @@ import (
 //
 // One member that does not take part stops collection, for what it holds is not known. That is shown, not worked around. Safe for concurrent use.
 type collection struct {
-	config   *Config
-	exchange func(ctx context.Context, peer ring.NodeID, classes []ring.Class) (unequal map[ring.Class]string) // see Repairer.level
-	sound    func(c ring.Class) bool                                                                           // its tree tells what it holds
-	votes    sync.Locker                                                                                       // held while votes are taken away, or given back
-	session  uint64                                                                                            // names this start; never the same again, whatever Config.Rand gives
-	wake     chan struct{}                                                                                     // something was released
+	config *Config
+	// exchange makes classes equal with another owner, and tells for each that is not known to be equal why: Repairer.level.
+	exchange func(ctx context.Context, peer ring.NodeID, classes []ring.Class) (unequal map[ring.Class]string)
+	sound    func(c ring.Class) bool // its tree tells what it holds
+	votes    sync.Locker             // held while votes are taken away, or given back
+	session  uint64                  // names this start; never the same again, whatever Config.Rand gives
+	wake     chan struct{}           // something was released
 
 	collected atomic.Uint64  // objects dropped
 	late      *atomic.Uint64 // objects that came after they had been collected

@@ -387,22 +387,25 @@ func TestCollectOwnerRestartsBeforeCommit(t *testing.T) {
 		for i := 0; owners[0].shelf.class(other) != owners[0].shelf.class(key) || other == key; i++ {
 			other = ring.NewKey("b", fmt.Sprint(i))
 		}
+		value := owners[1].shelf.write(other, "live", false)
+		spread(t, other, value, owners[0])
 		for _, g := range owners {
 			g.shelf.Sync(func(error) {})
 		}
-		value := owners[1].shelf.write(other, "live", false)
-		spread(t, other, value, owners[0], owners[2])
 		time.Sleep(5 * time.Second)
 		p.meddle = func(m message) meddling {
-			if m.kind == kindCommit && m.to == owners[2].id {
-				delete(owners[2].shelf.data, other) // a power cut, in a store that believed its disk
+			switch {
+			case m.to != owners[2].id:
+			case m.kind == kindRoots: // after the fence, which syncs: a late write, so that the exchange finds nothing to send
+				spread(t, other, value, owners[2])
+			case m.kind == kindCommit:
 				owners[2].shelf.crash(p.actor())
 				owners[2].start(nil)
 			}
 			return meddling{}
 		}
 		owners[0].round(t.Context())
-		if got := owners[0].blocker(); !strings.Contains(got, "was started again meanwhile") || stored(owners) != 5 {
+		if got := owners[0].blocker(); !strings.Contains(got, "was started again meanwhile") || len(owners[2].shelf.values(other)) != 0 {
 			t.Fatalf("%d objects left, blocker %q", stored(owners), got)
 		}
 		p.meddle = nil
@@ -487,6 +490,35 @@ func TestCollectRuns(t *testing.T) {
 		}
 		if stored(owners) != 0 {
 			t.Errorf("%d objects left, %q", stored(owners), owners[0].blocker())
+		}
+	})
+}
+
+// Whatever only one owner holds when the round begins is on all of them before any has the watermark, below which it would be refused.
+func TestCollectSpreadsFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for by := range 3 {
+			p, owners, _ := deleted(t, 4)
+			other := key
+			for i := 0; owners[0].shelf.class(other) != owners[0].shelf.class(key) || other == key; i++ {
+				other = ring.NewKey("b", fmt.Sprint(i))
+			}
+			owners[by].shelf.write(other, "live", false)
+			time.Sleep(5 * time.Second)
+			p.meddle = func(m message) meddling {
+				if m.kind == kindCommit {
+					for i, g := range owners {
+						if got := g.shelf.values(other); !slices.Equal(got, []string{"live"}) {
+							t.Errorf("only owner %d held it: owner %d holds %v when the owners commit", by, i, got)
+						}
+					}
+				}
+				return meddling{}
+			}
+			owners[0].round(t.Context())
+			if stored(owners) != 3 {
+				t.Errorf("%d objects left, want the value on each: %q", stored(owners), owners[0].blocker())
+			}
 		}
 	})
 }
