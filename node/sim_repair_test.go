@@ -12,6 +12,7 @@ import (
 
 	"github.com/rondodb/rondo/antientropy"
 	"github.com/rondodb/rondo/ring"
+	"github.com/rondodb/rondo/storage"
 )
 
 // simRepair is how nodes of a simulation repair: quicker than usual, since virtual time is cheap and a run is short.
@@ -132,33 +133,31 @@ func (s *simulation) hints() string {
 	return strings.Join(out, ", ")
 }
 
-// tombstones says who has some that wait to be collected, and whom that waits for; "" where nobody has.
+// tombstones says who has some that wait to be collected; "" where nobody has.
 func (s *simulation) tombstones() string {
-	var waiting, blockers []string
+	var waiting []string
 	for _, h := range s.up() {
-		n := h.running()
-		for _, stat := range n.store.Tombstones() {
-			if stat.Count > 0 {
-				waiting = append(waiting, h.name)
-				break
-			}
-		}
-		blocker := n.repairer.Status().Tombstones.Blocker
-		for _, other := range s.hosts {
-			if strings.Contains(blocker, other.name) && !slices.Contains(blockers, other.name) {
-				blockers = append(blockers, other.name)
-			}
+		if slices.ContainsFunc(h.running().store.Tombstones(), func(t storage.TombstoneStat) bool { return t.Count > 0 }) {
+			waiting = append(waiting, h.name)
 		}
 	}
 	if len(waiting) == 0 {
 		return ""
 	}
-	out := "waiting at " + strings.Join(waiting, " ")
-	if len(blockers) > 0 {
-		slices.Sort(blockers)
-		out += ", because of " + strings.Join(blockers, " ")
+	return "waiting at " + strings.Join(waiting, " ")
+}
+
+// blockers names the nodes that keep others from collecting, as those say; "" where there is none.
+func (s *simulation) blockers() string {
+	var out []string
+	for _, other := range s.hosts {
+		if slices.ContainsFunc(s.up(), func(h *simHost) bool {
+			return strings.Contains(h.running().repairer.Status().Tombstones.Blocker, other.name)
+		}) {
+			out = append(out, other.name)
+		}
 	}
-	return out
+	return strings.Join(out, " ")
 }
 
 // votes says for how much one node votes.

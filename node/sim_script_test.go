@@ -61,7 +61,8 @@ import (
 //	hints pause | resume              their delivery
 //	delivered                         wait until no hint is left
 //	digests                           wait until all owners hold the same, by their trees; nothing is read
-//	tombstones                        who has some that wait, and because of whom
+//	tombstones                        who has some that wait
+//	blockers                          because of whom they wait
 //	collect                           wait until all of them are collected
 //	repair n1                         exchange everything with all other owners now
 //	votes n1                          whether its "not found" counts
@@ -105,6 +106,8 @@ func (s *simulation) run(line string) (out string, err error) {
 		return s.await(name, s.apart), nil
 	case "tombstones":
 		return cmp.Or(s.tombstones(), "none"), nil
+	case "blockers":
+		return cmp.Or(s.blockers(), "none"), nil
 	case "collect":
 		return s.await(name, s.tombstones), nil
 	case "repair":
