@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,37 +18,20 @@ import (
 // one run, once for the replica that coordinates and twice for those that merge, against what a write costs all three nodes.
 func TestTrees(t *testing.T) {
 	wanted(t)
-	run := exec.CommandContext(t.Context(), "go", "test", "-run", "^$", "-bench", "^BenchmarkTrees$", "-benchtime", "60000x", "-count", strconv.Itoa(rounds(t)),
-		"github.com/rondodb/rondo/storage")
-	out, err := run.CombinedOutput()
-	if err != nil {
-		t.Fatalf("run the benchmark of storage: %v\n%s", err, out)
+	binary := filepath.Join(t.TempDir(), "storage.test")
+	if out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", binary, "github.com/rondodb/rondo/storage").CombinedOutput(); err != nil {
+		t.Fatalf("build the tests of storage: %v\n%s", err, out)
 	}
-	figures := map[string][]float64{} // CPU in ns by case
-	lines := bufio.NewScanner(bytes.NewReader(out))
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		if len(fields) < 4 || !strings.HasPrefix(fields[0], "BenchmarkTrees/") {
-			continue
-		}
-		name, _, _ := strings.Cut(strings.TrimPrefix(fields[0], "BenchmarkTrees/"), "-")
-		for i, unit := range fields {
-			if unit != "cpu-ns/op" {
-				continue
-			}
-			value, err := strconv.ParseFloat(fields[i-1], 64)
-			if err != nil {
-				t.Fatalf("%s: %v", lines.Text(), err)
-			}
-			figures[name] = append(figures[name], value)
-		}
+	figures := map[string][]float64{} // CPU in ns by case, one for each turn
+	for range rounds(t) {
+		takeTurn(t, binary, figures)
 	}
 	median := func(name string) float64 {
 		all := figures[name]
 		if len(all) == 0 {
-			t.Fatalf("no figure of %s in:\n%s", name, out)
+			t.Fatalf("the benchmark has no figure of %s: %v", name, figures)
 		}
-		slices.Sort(all)
+		all = slices.Sorted(slices.Values(all))
 		return all[len(all)/2]
 	}
 	added := 0.0
@@ -69,4 +53,31 @@ func TestTrees(t *testing.T) {
 	whole := float64(middle(samples).cpu.Nanoseconds())
 	fmt.Fprintf(&b, "\na quorum write costs all three nodes %.1f µs of CPU, of which trees take %.1f µs: %.1f %% (must: ≤ 10 %%)\n", whole/1000, added/1000, 100*added/whole)
 	t.Log(b.String())
+}
+
+// takeTurn runs the benchmark once, which takes turns with and without trees, and adds its figures.
+func takeTurn(t *testing.T, binary string, figures map[string][]float64) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), binary, "-test.run", "^$", "-test.bench", "^BenchmarkTrees$", "-test.benchtime", "60000x").CombinedOutput()
+	if err != nil {
+		t.Fatalf("run the benchmark of storage: %v\n%s", err, out)
+	}
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	for lines.Scan() {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 4 || !strings.HasPrefix(fields[0], "BenchmarkTrees/") {
+			continue
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(fields[0], "BenchmarkTrees/"), "-")
+		for i, unit := range fields {
+			if unit != "cpu-ns/op" {
+				continue
+			}
+			value, err := strconv.ParseFloat(fields[i-1], 64)
+			if err != nil {
+				t.Fatalf("%s: %v", lines.Text(), err)
+			}
+			figures[name] = append(figures[name], value)
+		}
+	}
 }
