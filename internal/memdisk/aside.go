@@ -13,7 +13,7 @@ import (
 const OpAside Op = "aside"
 
 // SetAside gives all that the disk holds a name, as a renamed folder whose parent is synced, and leaves an empty disk. What was not
-// synced of it is lost to a power cut as before. It fails where the name is taken.
+// synced of it is lost to a power cut as before. It fails where the name is taken, or nothing is there.
 func (d *Disk) SetAside(name string) error {
 	if err := d.begin(OpAside, storage.FileDesc{}); err != nil {
 		return err
@@ -21,6 +21,9 @@ func (d *Disk) SetAside(name string) error {
 	defer d.mu.Unlock()
 	if d.asides[name] != nil {
 		return fmt.Errorf("set aside %s: %w", name, fs.ErrExist)
+	}
+	if len(d.live.files) == 0 {
+		return fmt.Errorf("set aside %s: %w", name, fs.ErrNotExist)
 	}
 	aside := New()
 	aside.live, aside.durable, aside.pending, aside.failing = d.live, d.durable, d.pending, nil
