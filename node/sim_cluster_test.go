@@ -17,8 +17,6 @@ import (
 	"syscall"
 	"time"
 
-	leveldb "github.com/syndtr/goleveldb/leveldb/storage"
-
 	"github.com/rondodb/rondo/gossip"
 	"github.com/rondodb/rondo/internal/memdisk"
 	"github.com/rondodb/rondo/internal/memnet"
@@ -263,15 +261,6 @@ func (s *simulation) restore(h *simHost) error {
 		return err
 	}
 	return os.Rename(path+".restored", path) // another file than the one that was copied
-}
-
-// rot flips a bit of a file of these types.
-func (s *simulation) rot(h *simHost, types leveldb.FileType) {
-	if fd, bit, ok := h.disk.FlipBit(s.random, types); ok {
-		s.note("%s: bit %d of %v is flipped", h.name, bit, fd)
-	} else {
-		s.note("%s: there is nothing that could rot", h.name)
-	}
 }
 
 // open starts a node in its directory.

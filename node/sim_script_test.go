@@ -129,6 +129,9 @@ func (s *simulation) run(line string) (out string, err error) {
 	}
 	s.busy <- struct{}{}
 	defer func() { <-s.busy }()
+	if name == "rot" {
+		return s.rot(args)
+	}
 	return "", s.breakIt(name, args)
 }
 
@@ -149,8 +152,6 @@ func (s *simulation) breakIt(name string, args []string) error {
 		return s.loadFrom(args)
 	case "set":
 		return s.set(args)
-	case "rot":
-		return s.rotten(args)
 	case "snapshot", "restore", "crash", "power", "blackout", "lose", "drain", "start", "pause", "full", "eio", "isolate", "mute":
 		return s.eachHost(name, args, lasts)
 	case "cut", "oneway", "flap", "reset":
@@ -330,22 +331,26 @@ func (s *simulation) oneHost(name string, h *simHost, lasts time.Duration) error
 	return nil
 }
 
-// rotten flips a bit of one node's disk.
-func (s *simulation) rotten(args []string) error {
-	types := leveldb.TypeTable
+// rot flips a bit of one node's disk, and says of what.
+func (s *simulation) rot(args []string) (string, error) {
+	what := "table"
 	if len(args) == 2 {
-		kinds := map[string]leveldb.FileType{"table": leveldb.TypeTable, "journal": leveldb.TypeJournal, "manifest": leveldb.TypeManifest}
-		types = kinds[args[1]]
+		what = args[1]
 	}
+	types := map[string]leveldb.FileType{"table": leveldb.TypeTable, "journal": leveldb.TypeJournal, "manifest": leveldb.TypeManifest}[what]
 	if len(args) < 1 || len(args) > 2 || types == 0 {
-		return fmt.Errorf("rot %q: want a node, and table, journal or manifest", args)
+		return "", fmt.Errorf("rot %q: want a node, and table, journal or manifest", args)
 	}
 	h, err := s.host(args[0])
 	if err != nil {
-		return err
+		return "", err
 	}
-	s.rot(h, types)
-	return nil
+	fd, bit, ok := h.disk.FlipBit(s.random, types)
+	if !ok {
+		return "there is no " + what, nil
+	}
+	s.note("%s: bit %d of %v is flipped", h.name, bit, fd)
+	return "a bit of a " + what, nil
 }
 
 // breakLinks adds a fault of the network.
