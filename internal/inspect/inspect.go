@@ -110,7 +110,7 @@ func (m Metrics) Has(name string) bool {
 	return false
 }
 
-// Sees is nil where the node sees exactly so many members alive, itself included.
+// Sees is nil where the node sees exactly so many members alive, itself included, and all others dead: suspects are still asked.
 func (n Node) Sees(ctx context.Context, alive int) error {
 	var page struct {
 		Members []struct {
@@ -121,14 +121,12 @@ func (n Node) Sees(ctx context.Context, alive int) error {
 	if err := n.decode(ctx, "/v1/cluster", &page); err != nil {
 		return err
 	}
-	count := 0
+	health := map[string]int{}
 	for _, m := range page.Members {
-		if m.Health == "alive" {
-			count++
-		}
+		health[m.Health]++
 	}
-	if count != alive {
-		return fmt.Errorf("%s sees %+v, want %d alive", n.Name, page.Members, alive)
+	if health["alive"] != alive || health["alive"]+health["dead"] != len(page.Members) {
+		return fmt.Errorf("%s sees %+v, want %d alive and the others dead", n.Name, page.Members, alive)
 	}
 	return nil
 }
