@@ -13,6 +13,12 @@ import (
 func simPlan(seed uint64) []string {
 	p := &planner{random: rand.New(rand.NewPCG(seed, 99))}
 	p.nodes = []int{3, 3, 3, 3, 4, 5, 5, 5, 6, 7}[p.random.IntN(10)]
+	switch p.random.IntN(10) {
+	case 0:
+		p.add("set hints=off") // exchange alone must do
+	case 1, 2:
+		p.add("set hint-limit=%d", 500+p.random.IntN(5000))
+	}
 	p.add("cluster %d", p.nodes)
 	levels := p.levels()
 	extra := levels

@@ -71,7 +71,11 @@ func (w *worker) putOrDelete(k *key) {
 	case n < 35 || token == "" && n < 55:
 		w.learn(w.strict(k.read(), k, nil))
 	case n < 40:
-		w.weak(k.read(), k)
+		op := k.read()
+		if w.chance(50) { // it may be the context of a delete that everybody has forgotten
+			op.ContextIn = token
+		}
+		w.weak(op, k)
 	case n < 75 && token != "":
 		op := check.Op{Kind: check.Delete, Key: k.name, ContextIn: token}
 		w.learn(w.strict(op, k, nil))
