@@ -2,6 +2,7 @@ package node
 
 import (
 	"net/http"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -10,6 +11,9 @@ import (
 // No goroutine of a node is left once it is closed. memberlist joins nothing when it shuts down; its goroutines end within its
 // own timeouts, and so does the one by which goleveldb empties its buffer pool.
 func TestMain(m *testing.M) {
+	if memory, err := os.Stat("/dev/shm"); err == nil && memory.IsDir() && os.Getenv("TMPDIR") == "" {
+		os.Setenv("TMPDIR", "/dev/shm") // nothing here loses power for real: the nodes need not wait for a disk
+	}
 	goleak.VerifyTestMain(quiet{m},
 		goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).triggerFunc"),
 		goleak.IgnoreAnyFunction("github.com/hashicorp/memberlist.(*Memberlist).pushPullTrigger"),
