@@ -63,6 +63,7 @@ func (v *verification) takeSuspect() int {
 	defer v.mu.Unlock()
 	for p := range v.suspects {
 		delete(v.suspects, p)
+		v.walked[p] = time.Now() // who suspects it from now on has not seen what the walk finds
 		return p
 	}
 	return -1
