@@ -75,7 +75,7 @@ planted: ## that the tests find the bugs of internal/plant
 
 .PHONY: faults
 faults: ## real processes under real faults: killed, paused, split, full disks. Needs root, ip, nft, mkfs.ext4; RONDO_REQUIRE_FAULTS=1 fails without
-	RONDO_FAULTS=1 $(GO) test -count=1 -v -parallel 6 -timeout 20m ./internal/faults
+	RONDO_FAULTS=1 $(GO) test -count=1 -v -parallel 8 -timeout 20m ./internal/faults
 
 .PHONY: compose-test
 compose-test: ## the Compose files with real containers; needs a Docker engine
