@@ -3,6 +3,7 @@ package antientropy
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -18,6 +19,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if raceDetector { // what models look for is found by the plain run
+		if err := flag.Set("rapid.checks", "20"); err != nil {
+			panic(err)
+		}
+	}
 	// goleveldb's pool drainer outlives Close by a second.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
 }

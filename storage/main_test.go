@@ -2,6 +2,7 @@ package storage
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"reflect"
@@ -21,6 +22,11 @@ func TestMain(m *testing.M) {
 	// files need not wait for a disk.
 	if memory, err := os.Stat("/dev/shm"); err == nil && memory.IsDir() && os.Getenv("TMPDIR") == "" {
 		os.Setenv("TMPDIR", "/dev/shm")
+	}
+	if raceDetector { // what models look for is found by the plain run
+		if err := flag.Set("rapid.checks", "20"); err != nil {
+			panic(err)
+		}
 	}
 	// goleveldb's pool drainer outlives Close by a second.
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"))
