@@ -329,19 +329,19 @@ func TestPowerLossWhileOpeningLosesNothing(t *testing.T) {
 	n := 0
 	for _, first := range crashes(t, 9, 150, nil) {
 		var again []crash
-		first.disk.Fault = func(op memdisk.Op, fd storage.FileDesc) error {
+		_, end := underFault(first.disk, func(op memdisk.Op, fd storage.FileDesc) error {
 			if op != memdisk.OpRead && op != memdisk.OpOpen && len(again) < 30 {
 				again = append(again, crash{first.disk.Crash(memdisk.Residue(rng.IntN(3)), rng), first.acked, string(op)})
 			}
 			return nil
-		}
+		})
 		s, err := Open(small(t, first.disk))
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.background.Wait()
 		mustClose(t, s)
-		first.disk.Fault = nil
+		end()
 		for i, c := range again {
 			if i%3 != 0 {
 				continue
@@ -365,7 +365,7 @@ func TestFirstStartBrokenOffAnywhere(t *testing.T) {
 		op  string
 	}
 	var broken []start
-	disk.Fault = func(op memdisk.Op, fd storage.FileDesc) error {
+	_, end := underFault(disk, func(op memdisk.Op, fd storage.FileDesc) error {
 		if op == memdisk.OpRead || op == memdisk.OpOpen {
 			return nil
 		}
@@ -375,9 +375,9 @@ func TestFirstStartBrokenOffAnywhere(t *testing.T) {
 			broken = append(broken, start{at, fmt.Sprintf("%s %s, residue %d", op, fd, residue)})
 		}
 		return nil
-	}
+	})
 	s := mustOpen(t, cfg)
-	disk.Fault = nil
+	end()
 	mustClose(t, s)
 	if len(broken) < 15 {
 		t.Fatalf("broken off at %d places only", len(broken))

@@ -159,19 +159,19 @@ func TestCountChangeBrokenOffAnywhere(t *testing.T) {
 	}
 	var broken []*memdisk.Disk
 	rng := rand.New(rand.NewPCG(3, 3))
-	live.Fault = func(op memdisk.Op, _ storage.FileDesc) error {
+	_, end := underFault(live, func(op memdisk.Op, _ storage.FileDesc) error {
 		if op != memdisk.OpRead && op != memdisk.OpOpen {
 			for _, residue := range []memdisk.Residue{memdisk.Nothing, memdisk.Something, memdisk.Everything} {
 				broken = append(broken, live.Crash(residue, rng))
 			}
 		}
 		return nil
-	}
+	})
 	n = 5
 	mustPut(t, s, testKey(1), "w")
 	s.background.Wait()
 	mustClose(t, s)
-	live.Fault = nil
+	end()
 	t.Logf("%d crashes", len(broken))
 	for i, disk := range broken {
 		again := small(t, disk)

@@ -172,19 +172,19 @@ func TestRebuildBrokenOffAnywhere(t *testing.T) {
 	var broken []*memdisk.Disk
 	rng := rand.New(rand.NewPCG(5, 5))
 	n := 0
-	live.Fault = func(op memdisk.Op, _ storage.FileDesc) error {
+	_, end := underFault(live, func(op memdisk.Op, _ storage.FileDesc) error {
 		if op != memdisk.OpRead && op != memdisk.OpOpen {
 			if n++; n%7 == 0 {
 				broken = append(broken, live.Crash(memdisk.Residue(n%3), rng))
 			}
 		}
 		return nil
-	}
+	})
 	if err := s.distrustTrees(); err != nil {
 		t.Fatal(err)
 	}
 	s.background.Wait()
-	live.Fault = nil
+	end()
 	mustClose(t, s)
 	if len(broken) < 10 {
 		t.Fatalf("%d crashes only", len(broken))

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"os"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/syndtr/goleveldb/leveldb/storage"
 	"github.com/syndtr/goleveldb/leveldb/util"
 	"go.uber.org/goleak"
 
@@ -199,4 +201,24 @@ func (s *Store) miscounted(t testing.TB) string {
 		}
 	}
 	return ""
+}
+
+// underFault asks fault before every operation of the disk, in one goroutine at a time, until end is called: from then on nobody is in it.
+func underFault(d *memdisk.Disk, fault memdisk.Fault) (mu *sync.Mutex, end func()) {
+	mu = &sync.Mutex{}
+	ended := false
+	remove := d.Inject(func(op memdisk.Op, fd storage.FileDesc) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if ended {
+			return nil
+		}
+		return fault(op, fd)
+	})
+	return mu, func() {
+		remove()
+		mu.Lock()
+		defer mu.Unlock()
+		ended = true
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	leveljournal "github.com/syndtr/goleveldb/leveldb/journal"
@@ -107,7 +106,9 @@ func TestShortManifestAfterUncleanStop(t *testing.T) {
 					missing++
 				}
 			}
-			if told := lossTold(t, again); told != c.told {
+			// A last record that tells of a compaction whose tables are all still there takes nothing with it.
+			harmless := c.file == storage.TypeManifest && missing == 0
+			if told := lossTold(t, again); told != c.told && !(c.told && harmless) {
 				t.Errorf("%d of 100 keys are gone, and loss is told: %v; want %v", missing, told, c.told)
 			}
 			if missing > 0 && (!c.told || c.file == storage.TypeManifest) {
@@ -151,7 +152,7 @@ func TestFoundLossOutlivesABrokenStart(t *testing.T) {
 			}
 			lose(killed)
 			var broken []Config
-			killed.Fault = func(op memdisk.Op, _ storage.FileDesc) error {
+			_, end := underFault(killed, func(op memdisk.Op, _ storage.FileDesc) error {
 				if op == memdisk.OpRead || op == memdisk.OpOpen {
 					return nil
 				}
@@ -161,10 +162,10 @@ func TestFoundLossOutlivesABrokenStart(t *testing.T) {
 					broken = append(broken, at)
 				}
 				return nil
-			}
+			})
 			cfg.Backend = killed
 			again := mustOpen(t, cfg)
-			killed.Fault = nil
+			end()
 			if !lossTold(t, again) {
 				t.Error("loss is not told")
 			}
@@ -214,12 +215,9 @@ func TestSuspicionOutlivesABrokenStart(t *testing.T) {
 			live.Rot(fd, func(b []byte) { b[len(b)/2] ^= 1 })
 		}
 	}
-	var mu sync.Mutex
 	var broken []Config
 	suspected := 0
-	live.Fault = func(memdisk.Op, storage.FileDesc) error {
-		mu.Lock()
-		defer mu.Unlock()
+	_, end := underFault(live, func(memdisk.Op, storage.FileDesc) error {
 		at := small(t, nil)
 		at.Dir = filepath.Join(at.Dir, "data")
 		moveDir(t, at.Dir, cfg.Dir)
@@ -232,9 +230,9 @@ func TestSuspicionOutlivesABrokenStart(t *testing.T) {
 			suspected++
 		}
 		return nil
-	}
+	})
 	again := mustOpen(t, cfg)
-	live.Fault = nil
+	end()
 	if !lossTold(t, again) {
 		t.Error("the loss is not told")
 	}

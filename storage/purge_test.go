@@ -139,7 +139,7 @@ func TestCollectionBrokenOffAnywhere(t *testing.T) {
 	synced := map[string]bool{}
 	rng := rand.New(rand.NewPCG(6, 6))
 	n := 0
-	live.Fault = func(op memdisk.Op, _ storage.FileDesc) error {
+	mu, end := underFault(live, func(op memdisk.Op, _ storage.FileDesc) error {
 		if op == memdisk.OpRead || op == memdisk.OpOpen {
 			return nil
 		}
@@ -152,7 +152,7 @@ func TestCollectionBrokenOffAnywhere(t *testing.T) {
 			cuts = append(cuts, c)
 		}
 		return nil
-	}
+	})
 	classes := func() (out []ring.Class) {
 		for p := range testPartitions {
 			out = append(out, ring.Class{Partition: p, N: 3})
@@ -174,7 +174,9 @@ func TestCollectionBrokenOffAnywhere(t *testing.T) {
 		if err := s.SetFence(classes, at); err != nil {
 			t.Fatal(err)
 		}
+		mu.Lock()
 		fence = at
+		mu.Unlock()
 		if err := errors.Join(s.SetWatermark(classes, at), s.SetReleased(classes, at)); err != nil {
 			t.Fatal(err)
 		}
@@ -183,12 +185,14 @@ func TestCollectionBrokenOffAnywhere(t *testing.T) {
 			if err := wait(s); err != nil {
 				t.Fatal(err)
 			}
+			mu.Lock()
 			for k := range gone {
 				synced[k] = true
 			}
+			mu.Unlock()
 		}
 	}
-	live.Fault = nil
+	end()
 	first := s.Incarnation()
 	mustClose(t, s)
 	t.Logf("%d crashes", len(cuts))

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
@@ -389,14 +388,11 @@ func TestSalvageBrokenOffAnywhere(t *testing.T) {
 			fillForWreck(t, s)
 			mustClose(t, s)
 			damage(live)
-			var mu sync.Mutex
 			var broken []Config
-			live.Fault = func(op memdisk.Op, _ storage.FileDesc) error {
+			_, end := underFault(live, func(op memdisk.Op, _ storage.FileDesc) error {
 				if op == memdisk.OpRead || op == memdisk.OpOpen {
 					return nil
 				}
-				mu.Lock()
-				defer mu.Unlock()
 				for _, residue := range []memdisk.Residue{memdisk.Nothing, memdisk.Everything} {
 					at := small(t, nil)
 					at.Dir = filepath.Join(at.Dir, "data")
@@ -405,9 +401,9 @@ func TestSalvageBrokenOffAnywhere(t *testing.T) {
 					broken = append(broken, at)
 				}
 				return nil
-			}
+			})
 			again, whole := heal(t, cfg)
-			live.Fault = nil
+			end()
 			checkHealed(t, again, whole)
 			mustClose(t, again)
 			if len(broken) < 20 {
