@@ -49,7 +49,22 @@ func New(config Config, logger *slog.Logger) (*Node, error) {
 // still be waiting for its ring (Ready tells). On an error everything it had opened is closed again.
 func (n *Node) Open() error {
 	l := newLife(n.config, n.log, map[storage.Cause]int{})
-	if err := l.open(); err != nil {
+	err := l.open()
+	if err != nil && l.store != nil {
+		select {
+		case why := <-l.store.Broken(): // damage that a part has met while it started: the next opening salvages
+			n.log.Error("the store must be opened again", "why", why, "error", err)
+			reopened := map[storage.Cause]int{}
+			var broken *storage.BrokenError
+			if errors.As(why, &broken) {
+				reopened[broken.Cause]++
+			}
+			l = newLife(n.config, n.log, reopened)
+			err = l.open()
+		default:
+		}
+	}
+	if err != nil {
 		close(n.kept)
 		return err
 	}
