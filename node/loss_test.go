@@ -2,12 +2,15 @@ package node
 
 import (
 	"encoding/json"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/rondodb/rondo/storage"
 )
 
 // A node whose journal went missing while it was down casts no read votes, says so, is filled again by the others, and serves.
@@ -92,4 +95,43 @@ func TestLossThatNobodyCanMend(t *testing.T) {
 		status, _, _ := c.do("GET", c.url("n1")+"/v1/kv/b/k", "")
 		return status == 404
 	})
+}
+
+// Damage that a part of the node meets while it starts, here membership, does not end the node: it opens once more, which salvages.
+func TestDamageMetWhileStarting(t *testing.T) {
+	c := newCluster(t, "alone", 1)
+	c.start("n1")
+	c.awaitReady()
+	pad := make([]byte, 64<<10)
+	for i := range pad {
+		pad[i] = byte(rand.Uint32()) // so that what lies between two of them has blocks of its own
+	}
+	for _, name := range []string{"0", "a", "zz"} {
+		if err := c.nodes["n1"].current().store.PutMeta(name, pad); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.stop("n1")
+	c.start("n1") // the journal becomes a table
+	c.stop("n1")
+	tables, err := filepath.Glob(filepath.Join(c.dir, "n1", "db", "*.ldb"))
+	if err != nil || len(tables) == 0 {
+		t.Fatalf("no table to damage: %v", err)
+	}
+	for _, name := range tables {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := len(b) * 4 / 10; at < len(b)*9/10; at += 100 { // all that the store itself does not read when it opens
+			b[at] ^= 1
+		}
+		if err := os.WriteFile(name, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.start("n1")
+	if got := c.nodes["n1"].current().reopened[storage.Damage]; got != 1 {
+		t.Errorf("opened again %d times, want once", got)
+	}
 }
